@@ -15,6 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from lkd import own_arguments, shipped
 
+_IN_FOLDER = "; it is in this folder, where python -m lkd finds it"
 MODE = "yaml_with_none"
 _WITH_SHORT_NAMES = ("lkd.", "lightning.pytorch.callbacks", "lightning.pytorch.loggers", "torch.optim")
 _NOISE = re.compile(
@@ -131,9 +132,7 @@ def _suggest(message: str, options: set[str]) -> str:
         return message.replace(found[0], found[0] + _near(found[2], _classes([found[1]])))
     if found := re.search(r"No module named '(\w+)'", message):
         here = Path(f"{found[1]}.py").is_file() or Path(found[1]).is_dir()
-        return message.replace(
-            found[0], found[0] + "; it is in this folder, where python -m lkd finds it" * here
-        )
+        return message.replace(found[0], found[0] + _IN_FOLDER * (here and _IN_FOLDER not in message))
     if found := re.search(r"unrecognized arguments: ([^-\s]\S*\.ya?ml)", message):
         return f"{message.rstrip()}; did you mean '--config {found[1]}'?"
     if found := re.search(r"(?:[Oo]ption '|unrecognized arguments: --)([\w.]+)(' is not accepted)?", message):

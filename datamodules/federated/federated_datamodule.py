@@ -59,7 +59,7 @@ class FederatedDataModule(Relay):
         batch_size: batch size of the clients; `None` for that of `data`.
         public: data that all clients have (`client.public`), without augmentation: a share of the training
             set, which is held out, disjoint from all clients; or another data module, whose training set is
-            public: other data, or inputs that are made up (`Noise`). 0 for none.
+            public: other data, or inputs that are made up (`Noise`). 0 or None for none.
         client_fractions: shares (train, val, test) of every client's rows.
         cohorts_per_epoch: rounds in an epoch.
         seed: seed on which partition, splits, cohorts and the draws of the plan depend, and nothing else.
@@ -84,7 +84,7 @@ class FederatedDataModule(Relay):
         clients: int | None = None,
         cohort: ClientSampler | int | None = None,
         batch_size: int | None = None,
-        public: float | LightningDataModule = 0.0,
+        public: float | LightningDataModule | None = 0.0,
         client_fractions: tuple[float, float, float] = (1.0, 0.0, 0.0),
         cohorts_per_epoch: int = 1,
         seed: int = 0,
@@ -101,6 +101,7 @@ class FederatedDataModule(Relay):
                 f"partition={found} must be an object of Partition, such as IID() or Dirichlet(0.5)."
             )
         data, more = as_module(data, batch_size, "data"), []
+        public = 0.0 if public is None else public
         if not isinstance(public, int | float):
             public = as_module(public, batch_size, "public")
             if public is data or isinstance(public, FederatedDataModule):

@@ -75,9 +75,14 @@ def _run(grid: RunGrid, folder: Path, given: argparse.Namespace, args: Sequence[
                 failed = carry_out(
                     todo, given.jobs, threads, known, look=lambda job: _check_metric(grid, [job])
                 )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             done = sum(job.state == "done" for job in jobs)
-            sys.exit(f"Interrupted: {done} of {len(jobs)} runs are done and stay; the same command goes on.")
+            print(
+                f"Interrupted: {done} of {len(jobs)} runs are done and stay; the same command goes on.",
+                file=sys.stderr,
+            )
+            number = interrupt.args[0] if interrupt.args else signal.SIGINT
+            sys.exit(128 + number)  # as a fit that is interrupted: 1 is for a run that failed
     return _report(grid, jobs, folder, args, next(iter(configs.values())), failed)
 
 
@@ -129,8 +134,8 @@ def _todo(jobs: Sequence[PlannedRun], only: Sequence[str] | None) -> list[Planne
 def _terminated_is_interrupted() -> Iterator[None]:
     """Lets SIGTERM and SIGHUP stop the runs as Ctrl-C does, instead of leaving them running alone."""
 
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
+    def interrupt(number: int, _: Any) -> None:
+        raise KeyboardInterrupt(number)
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]  # as nohup has it

@@ -1,5 +1,6 @@
 """Means and deviations over the seeds, and sentences on them."""
 
+import math
 from statistics import fmean, stdev
 
 from lkd.compare.holes import holes
@@ -83,10 +84,15 @@ def contestants(results: GridResults, rows: list[Row], name: str) -> list[Row]:
 
 
 def winners(results: GridResults, rows: list[Row], name: str, rising: bool) -> list[str]:
-    """Returns the methods with the best figure of a column; more than one where figures are equal."""
+    """Returns the methods with the best figure of a column; more than one where figures are equal.
+
+    Equal are figures that differ by the rounding of means in float32 alone.
+    """
     contest = contestants(results, rows, name)
-    best = (max if rising else min)((row[name] for row in contest), default=None)
-    return [row["method"] for row in contest if row[name] == best]
+    if not contest:
+        return []
+    best = (max if rising else min)(row[name] for row in contest)
+    return [row["method"] for row in contest if math.isclose(row[name], best, rel_tol=1e-6, abs_tol=1e-9)]
 
 
 def _winner(results: GridResults, here: list[Row], name: str) -> str:

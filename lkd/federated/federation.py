@@ -147,7 +147,7 @@ class Federation(Measured):
         check_kinds(self.algorithm, len(self.other_models), aggregator)
         self.records: list[Record] = []
         self._losses = Losses()
-        self.told: set[str] = set()  # metrics that have been warned of
+        self.told: set[str] = set()  # metrics and reasons that have been warned of
 
     def configure_callbacks(self) -> list[Any]:
         """Checks the Trainer and shows it to the engine, in the first hook of a fit; gives no callbacks."""
@@ -178,7 +178,9 @@ class Federation(Measured):
         super().on_validation_start()
 
     def _own_up(self, part: str) -> None:
-        if why := untrained(self, part):
+        why = untrained(self, part)
+        if why and why not in self.told:
+            self.told.add(why)
             rank_zero_warn(why)
 
     def on_fit_start(self) -> None:

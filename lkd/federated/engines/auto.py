@@ -122,7 +122,10 @@ class Auto(Stacked):
     def _why(self, kind: int, groups: Mapping[tuple[int, int], list[int]]) -> str:
         """Returns why clients of an architecture are not stacked in this round."""
         most = max(len(clients) for (other, _), clients in groups.items() if other == kind)
+        whole = sum(len(clients) for (other, _), clients in groups.items() if other == kind)
         few = f"{most} of a round's clients share {name(self.host.slots[kind])} and the number of steps, and {FEWEST} or more pay"
+        if most < FEWEST <= whole:
+            few += f" (with LocalTraining(steps=...) all {whole} would)"
         return self.cohort.not_stacked.get(kind, few)
 
     def _once(self, engine: str, why: str) -> None:
