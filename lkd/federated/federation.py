@@ -16,7 +16,7 @@ from lkd.federated.client.verbs import OWN
 from lkd.federated.codecs.base import Codec
 from lkd.federated.engines import Engine
 from lkd.federated.engines.closing import watch
-from lkd.federated.given import check_parts
+from lkd.federated.given import check_codec, check_parts
 from lkd.federated.measured import Measured
 from lkd.federated.protocol.cache_use import total
 from lkd.federated.protocol.client_data import ClientData, ClientInfo
@@ -139,6 +139,7 @@ class Federation(Measured):
             codec,
         )
         expect(min_clients=min_clients, ge=1)
+        check_codec(codec, self.algorithm)
         self.outlier_factor = check_outlier_factor(outlier_factor)
         self.automatic_optimization = False
         self.server_optimizer, self.server_scheduler = server_optimizer, server_scheduler

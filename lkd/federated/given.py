@@ -40,3 +40,16 @@ def check_parts(
     if algorithm is not None and not (hasattr(algorithm, "weighting") and hasattr(algorithm, "state")):
         who = type(algorithm).__name__
         raise TypeError(f"{who}.__init__ must call super().__init__(), which sets `weighting` and `state`.")
+
+
+def check_codec(codec: Codec | None, algorithm: Algorithm) -> None:
+    """Refuses a codec where no changes of weights travel.
+
+    Raises:
+        ValueError: If the algorithm sends none.
+    """
+    if codec is not None and not algorithm.aggregates_weights:
+        who = type(algorithm).__name__
+        raise ValueError(
+            f"codec={codec!r}: {who} sends no changes of weights, which are what a codec encodes; leave codec out."
+        )

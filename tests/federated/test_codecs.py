@@ -18,6 +18,7 @@ from lkd.federated import (
     Deflate,
     FedAvg,
     Federation,
+    FedMD,
     Half,
     Int8,
     LocalTraining,
@@ -227,6 +228,10 @@ def test_a_reply_of_another_form_is_an_error_of_its_client(codec, change, error)
         (lambda: Half("int8"), "dtype='int8' must be"),
         (lambda: Deflate(Int8(), level=0), "level=0 must be"),
         (lambda: Deflate(3), "Deflate"),
+        (
+            lambda: Federation(nn_module(), FedMD(), codec=Int8()),
+            r"codec=Int8.*: FedMD sends no changes of weights",
+        ),
         (
             lambda: Federation(nn_module(), codec="int8"),
             "codec='int8' must be an object of Codec, such as Int8",

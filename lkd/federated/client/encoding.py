@@ -29,7 +29,7 @@ def encoded(codec: Codec, groups: Groups, kept: Tensors) -> tuple[Groups, Tensor
     sent: Groups = {}
     keeps: Tensors = {}
     for group, tensors in groups.items():
-        if group == UNCODED:
+        if group == UNCODED or not tensors:
             sent[group] = tensors
             continue
         for name, tensor in tensors.items():

@@ -115,7 +115,8 @@ class Host:
             state = self.store.get(client)
             with torch.no_grad():
                 reply.tensors, kept = encoded(codec, reply.tensors, state.get(CODE, {}))
-            self.store.put(client, {**state, CODE: kept})
+            if kept or CODE in state:
+                self.store.put(client, {**state, CODE: kept})
         return reply
 
     def remember(self, client: int) -> None:
