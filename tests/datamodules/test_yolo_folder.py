@@ -35,6 +35,23 @@ def test_numbers_are_in_natural_order(yolo):
     assert times == sorted(times)
 
 
+def test_times_may_be_decimal_numbers(yolo):
+    for place, time in enumerate(("1.75", "1.5", "1.25", "1²0")):
+        for folder, suffix in (("images", "png"), ("labels", "txt")):
+            (
+                yolo / folder / f"cam_B_{place}.{suffix}"
+                if place < 3
+                else yolo / folder / f"cam_A_0.{suffix}"
+            ).rename(yolo / folder / f"cam_B_{time}.{suffix}")
+    module = YoloFolder(str(yolo), cameras=["cam_B"], fractions=(1.0, 0.0, 0.0))
+    module.setup("fit")
+    frames = module.splits.train
+    assert [frame.path.stem for frame in frames] == [
+        f"cam_B_{time}" for time in ("1²0", "1.25", "1.5", "1.75")
+    ]
+    assert sorted(frame.time for frame in frames[1:]) == [frame.time for frame in frames[1:]]
+
+
 def test_empty_label_file_is_no_object_and_missing_one_an_error(yolo):
     (yolo / "labels" / "cam_A_2.txt").write_text("\n")
     frames = {frame.path.stem: frame for frame in labeled(YoloFolder(str(yolo)))}
