@@ -222,7 +222,8 @@ def drawn(clients: Sequence[ClientData], limit: int | None) -> list[ClientData]:
 def summary(clients: dict[str, dict[str, float]]) -> list[Row]:
     """Returns mean, best, worst and deviation of every metric over the clients with a finite value of it.
 
-    Best is the largest value, or the smallest of a metric whose name has a word like "loss" or "error".
+    Best is the largest value, or the smallest of a metric whose name has a word like "loss" or "error"
+    (see `lkd.metrics.direction`).
 
     Args:
         clients: Name of the client -> name of the metric -> value.

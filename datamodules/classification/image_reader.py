@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from lkd.datamodules.io.files import PARTS, is_image
+from lkd.datamodules.io.files import PARTS, is_image, part_of
 from lkd.datamodules.io.left_out import LeftOut
 from lkd.datamodules.io.pictures import decode
 from lkd.picture_files import is_hidden, walk
@@ -19,7 +19,7 @@ class ImageFiles(Sequence[Tensor]):
     """Images below a folder or in a tar, in order of their paths; each is decoded when it is asked for.
 
     The class of an image is the name of its folder; `train/`, `val/` (or `valid/`) and `test/` above that
-    folder, at any depth, say which part it belongs to. Hidden files are skipped. A tar is opened for every
+    folder, at any depth and in any case, say which part it belongs to. Hidden files are skipped. A tar is opened for every
     read, so that many workers can read it at once.
 
     Args:
@@ -89,7 +89,7 @@ class ImageFiles(Sequence[Tensor]):
         found = [_part(path) for path in self.paths]
         return np.array(
             [
-                PARTS[path.parts[place - 1]] if place else ""
+                part_of(path.parts[place - 1]) if place else ""
                 for path, place in zip(self.paths, found, strict=True)
             ]
         )
@@ -102,13 +102,13 @@ class ImageFiles(Sequence[Tensor]):
             if (other := folders.setdefault(folder.name, folder)) != folder:
                 raise ValueError(
                     f"{self.root}: {other} and {folder} are two folders of images, both called {folder.name}, and a folder's "
-                    "name is its class: rename one, or move its images up."
+                    f"name is its class: rename one, or move its images up. Folders of the parts are called {', '.join(PARTS)}."
                 )
 
 
 def _part(path: PurePosixPath) -> int:
     """Returns where in a path the part's folder ends; 0 if there is none."""
-    return max((place for place, name in enumerate(path.parts[:-2], 1) if name in PARTS), default=0)
+    return max((place for place, name in enumerate(path.parts[:-2], 1) if part_of(name)), default=0)
 
 
 def members(tar: Path) -> dict[str, tuple[int, int]]:

@@ -6,10 +6,11 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from lkd.datamodules.detection.cnrpark import CNRParkEXT
-from lkd.datamodules.samples.splits import natural_key, pick
+from lkd.datamodules.samples.splits import pick
 from lkd.datamodules.world import VIEWS, number, write_world
 from lkd.datamodules.world.labels import put
 from lkd.datamodules.world.view import HEIGHTS
+from lkd.natural_order import natural_key
 
 CAMERAS = [f"C{number}" for number in range(1, 10)]  # the nine of the study; any other number is another lot
 

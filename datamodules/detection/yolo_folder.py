@@ -1,6 +1,5 @@
 """A folder of pictures with YOLO labels, the camera and the time in the file names."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from lkd.datamodules.detection.formats.yolo_layout import YoloLayout, read_layou
 from lkd.datamodules.detection.frames import CameraFrame
 from lkd.datamodules.io.left_out import LeftOut
 from lkd.datamodules.samples.splits import Splits, complete, pick
+from lkd.natural_order import padded
 
 
 class YoloFolder(DetectionDataModule):
@@ -22,9 +22,10 @@ class YoloFolder(DetectionDataModule):
     `lkd.datamodules.detection.formats.yolo_labels.read_yolo`).
 
     The camera is the file name up to the last underscore; the rest is the time, in natural order:
-    `cam1_road_9.jpg` comes before `cam1_road_10.jpg`. Folders below `images/` are a part of the name, so
-    `images/cam1/9.jpg` belongs to camera `cam1`. An empty label file is a frame without objects; a missing
-    one is an error wherever labels are needed.
+    `cam1_road_9.jpg` comes before `cam1_road_10.jpg`, and `cam1_road_1.25.jpg` before `cam1_road_1.5.jpg`
+    (see `lkd.natural_order`). Folders below `images/` are a part of the name, so `images/cam1/9.jpg` belongs
+    to camera `cam1`. An empty label file is a frame without objects; a missing one is an error wherever
+    labels are needed.
 
     Folders `train`, `val` and `test`, or a `data.yaml` that names them, are the three parts. A missing part
     is cut in time from the part before it (see `lkd.datamodules.detection.formats.yolo_layout.read_layout`).
@@ -92,8 +93,7 @@ class YoloFolder(DetectionDataModule):
                     "in a folder of its camera; for pictures of one camera set camera=<its name>."
                 )
             # padded so that it sorts in time as plain text, too
-            time = re.sub(r"\d+", lambda digits: digits[0].zfill(12), number)
-            frames.append(CameraFrame(picture.path, camera, time))
+            frames.append(CameraFrame(picture.path, camera, padded(number)))
         self._left_out.say(f"{type(self).__name__} in {self.root}")
         if len(frames) > 1 and len({frame.camera for frame in frames}) == len(frames):
             rank_zero_warn(

@@ -12,7 +12,17 @@ PARTS = {
     "valid": "val",
     "validation": "val",
     "test": "test",
-}  # folders' names
+}  # folders' names, in any case
+
+
+def part_of(name: str) -> str:
+    """Returns which part a folder's name says: "train", "val", "test", or "" for none.
+
+    Example:
+        >>> part_of("Valid"), part_of("cat")
+        ('val', '')
+    """
+    return PARTS.get(name.lower(), "")
 
 
 def check_folder(path: Path, what: str) -> Path:

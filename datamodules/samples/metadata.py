@@ -9,7 +9,8 @@ from torch.utils.data import ConcatDataset, Subset
 from lkd.datamodules.samples.batching import seeded
 from lkd.datamodules.samples.entries import LABEL, entries, find_label
 from lkd.datamodules.samples.known import HOW, as_column, known_columns
-from lkd.datamodules.samples.splits import natural_key, pick
+from lkd.datamodules.samples.splits import pick
+from lkd.natural_order import natural_key
 
 GROUP = (
     "group"  # rows that a public share and a client's own split keep together, such as windows that overlap

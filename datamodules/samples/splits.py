@@ -1,11 +1,12 @@
-"""Natural sort, splits by time within a camera, and selections with helpful errors."""
+"""Splits by time within a camera, and selections with helpful errors."""
 
 import difflib
-import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from lkd.natural_order import natural_key
 
 
 class Timed(Protocol):
@@ -31,16 +32,6 @@ class Splits(NamedTuple):
     train: list
     val: list
     test: list
-
-
-def natural_key(text: str) -> list[str | int]:
-    """Returns a sort key under which numbers inside a text count as numbers.
-
-    Example:
-        >>> sorted(["cam10", "cam9"], key=natural_key)
-        ['cam9', 'cam10']
-    """
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
 
 
 def check_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:

@@ -4,7 +4,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from lkd.datamodules.samples.splits import Splits, natural_key, pick
+from lkd.datamodules.samples.splits import Splits, pick
+from lkd.natural_order import natural_key
 
 
 def by_person(

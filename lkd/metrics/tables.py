@@ -13,13 +13,13 @@ Row = dict[str, Any]
 
 
 def text(value: Any) -> str:
-    """Formats a cell: three decimals for numbers, a dash where there is no value (`None` or -1).
+    """Formats a cell: three decimals for numbers, a dash where there is no value (`None` or NaN).
 
     Example:
-        >>> text(0.51239), text(-1.0), text("C1")
-        ('0.512', '-', 'C1')
+        >>> text(0.51239), text(-1.0), text(None)
+        ('0.512', '-1.000', '-')
     """
-    if value is None or (isinstance(value, float) and (value < 0 or value != value)):
+    if value is None or (isinstance(value, float) and value != value):
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 

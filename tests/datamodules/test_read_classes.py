@@ -1,5 +1,6 @@
 """What class folders and sets of torchvision may look like: the rows of docs/data.md."""
 
+import shutil
 import tarfile
 
 import torch
@@ -21,7 +22,9 @@ def test_class_folders(tmp_path):
                 picture(tmp_path / "set" / part / name / f"{k}.png", (8, 8))
     with tarfile.open(tmp_path / "set.tar", "w") as tar:
         tar.add(tmp_path / "set", arcname=".")
-    for place in ("set", "set.tar"):
+    for part, other in (("train", "Train"), ("valid", "VALID"), ("test", "Test")):
+        shutil.copytree(tmp_path / "set" / part, tmp_path / "capitals" / other)
+    for place in ("set", "set.tar", "capitals"):
         data = ImageFolderData(str(tmp_path / place))
         data.setup()
         assert data.classes == ["cat", "dog"]
@@ -36,6 +39,12 @@ def test_same_names(tmp_path):
     refused(
         ImageFolderData(str(tmp_path)).setup,
         "cat/left and dog/left are two folders of images, both called left",
+    )
+    for part in ("training", "test"):
+        picture(tmp_path / "odd" / part / "cat" / "1.png")
+    refused(
+        ImageFolderData(str(tmp_path / "odd")).setup,
+        r"cat are two folders of images, .* parts are called train, val, valid, validation, test\.",
     )
 
 

@@ -3,7 +3,8 @@ from itertools import pairwise
 
 import pytest
 
-from lkd.datamodules.samples.splits import by_time, natural_key, pick
+from lkd.datamodules.samples.splits import by_time, pick
+from lkd.natural_order import natural_key, padded
 
 Shot = namedtuple("Shot", "camera time name", defaults=[""])
 
@@ -43,3 +44,11 @@ def test_unknown_names_suggest_near_ones():
         pick("cameras", ["xyz"], ["C1"])
     with pytest.raises(ValueError, match="selects nothing"):
         pick("cameras", [], ["C1"])
+
+
+def test_decimal_times_and_other_digits():
+    shots = [Shot("C1", time) for time in ("1.75", "1.5", "2", "1.25", "1²0", "10", "9.10.1", "9.9.30")]
+    times = [shot.time for shot in by_time(shots, (1.0, 0.0, 0.0)).train]
+    assert times == ["1²0", "1.25", "1.5", "1.75", "2", "9.9.30", "9.10.1", "10"]
+    assert sorted({"1", "01", "001"}, key=natural_key) == ["001", "01", "1"]
+    assert sorted(map(padded, times[1:])) == [padded(time) for time in times[1:]]

@@ -35,6 +35,23 @@ def test_numbers_are_in_natural_order(yolo):
     assert times == sorted(times)
 
 
+def test_times_may_be_decimal_numbers(yolo):
+    for place, time in enumerate(("1.75", "1.5", "1.25", "1²0")):
+        for folder, suffix in (("images", "png"), ("labels", "txt")):
+            (
+                yolo / folder / f"cam_B_{place}.{suffix}"
+                if place < 3
+                else yolo / folder / f"cam_A_0.{suffix}"
+            ).rename(yolo / folder / f"cam_B_{time}.{suffix}")
+    module = YoloFolder(str(yolo), cameras=["cam_B"], fractions=(1.0, 0.0, 0.0))
+    module.setup("fit")
+    frames = module.splits.train
+    assert [frame.path.stem for frame in frames] == [
+        f"cam_B_{time}" for time in ("1²0", "1.25", "1.5", "1.75")
+    ]
+    assert sorted(frame.time for frame in frames[1:]) == [frame.time for frame in frames[1:]]
+
+
 def test_empty_label_file_is_no_object_and_missing_one_an_error(yolo):
     (yolo / "labels" / "cam_A_2.txt").write_text("\n")
     frames = {frame.path.stem: frame for frame in labeled(YoloFolder(str(yolo)))}
@@ -50,6 +67,33 @@ def test_damaged_label_file(yolo, line):
     (yolo / "labels" / "cam_A_2.txt").write_text(f"0 .5 .5 .1 .1\n{line}\n")
     with pytest.raises(ValueError, match=r"cam_A_2\.txt, line 2: .* is not `class x y w h`"):
         labeled(YoloFolder(str(yolo)))
+
+
+def test_label_files_may_end_in_capitals(yolo):
+    for path in list((yolo / "labels").iterdir()):
+        path.rename(path.with_suffix(".TXT"))
+    (yolo / "labels" / "cam_A_5.txt").write_text("3 .5 .5 .1 .1\n")  # goes before cam_A_5.TXT
+    (yolo / "labels" / "cam_A_99.TXT").write_text("")
+    module = YoloFolder(str(yolo))
+    with pytest.warns(UserWarning, match=r"left out 1 label files without a picture.*cam_A_99\.TXT"):
+        module.frames()
+    frames = {frame.path.stem: frame for frame in labeled(YoloFolder(str(yolo)))}
+    assert len(frames["cam_A_4"].boxes) == 2 and frames["cam_A_5"].labels.tolist() == [3]
+
+
+def test_folders_of_parts_may_begin_with_capitals(yolo):
+    for part, name in (("Train", "cam_A"), ("VAL", "cam_B"), ("Test", "cam_A_9")):
+        for kind in ("images", "labels"):
+            (yolo / part / kind).mkdir(parents=True)
+            for path in list((yolo / kind).glob(f"{name}*")):
+                if part == "Test" or path.stem != "cam_A_9":
+                    path.rename(yolo / part / kind / path.name)
+    for kind in ("images", "labels"):
+        (yolo / kind).rmdir()
+    module = YoloFolder(str(yolo))
+    module.setup("fit")
+    assert [len(part) for part in module.splits] == [9, 3, 1]
+    assert {frame.camera for frame in module.splits.train} == {"cam_A"}
 
 
 def test_names_without_camera_and_missing_folder(yolo, tmp_path):

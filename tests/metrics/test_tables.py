@@ -13,7 +13,8 @@ ROWS = [
 
 def test_cells():
     assert [text(v) for v in (0.12345, 1.0, 0.0, 3, "C1")] == ["0.123", "1.000", "0.000", "3", "C1"]
-    assert [text(v) for v in (None, math.nan, -1.0)] == ["-", "-", "-"]
+    assert [text(v) for v in (None, math.nan)] == ["-", "-"]
+    assert [text(v) for v in (-1.0, -0.25, -math.inf)] == ["-1.000", "-0.250", "-inf"]
 
 
 def test_markdown():

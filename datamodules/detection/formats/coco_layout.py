@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.datamodules.detection.formats.coco_file import CocoFile, Listed
 from lkd.datamodules.detection.frames import CameraFrame
-from lkd.datamodules.io.files import PARTS, list_images
+from lkd.datamodules.io.files import list_images, part_of
 from lkd.datamodules.io.left_out import LeftOut
 from lkd.datamodules.io.path_pattern import PathPattern
 
@@ -77,7 +77,7 @@ def found_files(root: Path) -> list[tuple[str, Path]]:
 
 
 def _part(path: Path) -> str:
-    return next((PARTS[name] for name in (*path.parts[:-1], path.stem) if name in PARTS), "")
+    return next(filter(None, map(part_of, (*path.parts[:-1], path.stem))), "")
 
 
 def locate(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from lkd.datamodules.io.files import PARTS, is_image, list_images
+from lkd.datamodules.io.files import PARTS, is_image, list_images, part_of
 from lkd.datamodules.io.left_out import LeftOut
 from lkd.picture_files import IMAGES, is_hidden
 from lkd.text_files import read_text
@@ -106,9 +106,11 @@ def _count_unnamed(places: list[Path], parts: Collection[str], left_out: LeftOut
     """Counts pictures in folders that look like a part but are not named, such as `test/` beside `train/`."""
     beside: set[Path] = set()
     for place in places:
-        at = max((k for k, name in enumerate(place.parts) if name in PARTS), default=-1)
+        at = max((k for k, name in enumerate(place.parts) if part_of(name)), default=-1)
         if at >= 0:
-            names = [name for name, part in PARTS.items() if part not in parts]
+            above = Path(*place.parts[:at])
+            there = sorted(folder.name for folder in above.iterdir()) if above.is_dir() else []
+            names = [name for name in there if (part := part_of(name)) and part not in parts]
             beside |= {Path(*place.parts[:at], name, *place.parts[at + 1 :]) for name in names}
     for folder in sorted(beside):
         for path in list_images(folder, deep=True) if folder.is_dir() else ():

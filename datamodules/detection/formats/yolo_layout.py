@@ -11,7 +11,7 @@ from lkd.datamodules.detection.formats.data_yaml import (
     find_data_yaml,
     read_data_yaml,
 )
-from lkd.datamodules.io.files import PARTS, check_folder, list_images
+from lkd.datamodules.io.files import check_folder, list_images, part_of
 from lkd.datamodules.io.left_out import LeftOut
 from lkd.picture_files import is_hidden
 from lkd.text_files import read_lines
@@ -39,8 +39,8 @@ def read_layout(root: Path, left_out: LeftOut, parted: bool = True) -> YoloLayou
 
     Pictures lie where `data.yaml` says, else in `root/images/`, else in `root/train/images/`,
     `root/valid/images/` and `root/test/images/`, at any depth. Labels lie in `labels/` for `images/`, or
-    beside pictures that are in no such folder. A folder `train`, `val` (`valid`, `validation`) or `test` says
-    the part.
+    beside pictures that are in no such folder; their suffix is `.txt` in any case. A folder `train`, `val`
+    (`valid`, `validation`) or `test`, in any case, says the part.
 
     Args:
         root: the folder, or its `data.yaml`.
@@ -55,11 +55,13 @@ def read_layout(root: Path, left_out: LeftOut, parted: bool = True) -> YoloLayou
     folder = root.parent if root == said.file else root
     parts = said.parts or _folders(folder, left_out)
     pictures: dict[Path, Picture] = {}
+    written: dict[Path, dict[str, str]] = {}
     for part, found in parts.items():
         for path, below in found.items():
-            inner = next((PARTS[name] for name in below.parts[:-1] if name in PARTS), "")
-            name = "_".join([*(name for name in below.parts[:-1] if name not in PARTS), path.stem])
-            picture = Picture(path, _label(path, folder), name, (part or inner) if parted else "")
+            inner = next(filter(None, map(part_of, below.parts[:-1])), "")
+            name = "_".join([*(name for name in below.parts[:-1] if not part_of(name)), path.stem])
+            label = _as_written(_label(path, folder), written)
+            picture = Picture(path, label, name, (part or inner) if parted else "")
             other = pictures.setdefault(path, picture)
             if other.part != picture.part:
                 raise ValueError(
@@ -73,7 +75,8 @@ def read_layout(root: Path, left_out: LeftOut, parted: bool = True) -> YoloLayou
 
 def _folders(root: Path, left_out: LeftOut) -> dict[str, dict[Path, PurePath]]:
     """Returns the pictures of each part, found by the folders alone."""
-    places = [("", root / "images"), *((part, root / name / "images") for name, part in PARTS.items())]
+    beside = sorted(folder for folder in root.iterdir() if part_of(folder.name)) if root.is_dir() else []
+    places = [("", root / "images"), *((part_of(folder.name), folder / "images") for folder in beside)]
     if not any(place.is_dir() for _, place in places):
         what = "images/ with the pictures <camera>_<number>.jpg (or train/images/, ...), labels/ beside it, or a data.yaml"
         if beside := list_images(check_folder(root, what)):
@@ -105,6 +108,23 @@ def _label(picture: Path, root: Path) -> Path:
     return root.joinpath(*above) if inside else Path(*above)
 
 
+def _as_written(label: Path, written: dict[Path, dict[str, str]]) -> Path:
+    """Returns a label file as its folder has it, such as `a.TXT`; as it was given where there is none.
+
+    Args:
+        label: path of the file, with the suffix `.txt`.
+        written: names of the label files of each folder, by those with this suffix; grows.
+    """
+    names = written.get(label.parent)
+    if names is None:
+        there = sorted(os.listdir(label.parent)) if label.parent.is_dir() else []
+        found = (
+            name for name in there if name.lower().endswith(".txt")
+        )  # a.txt after a.TXT, so that it counts
+        names = written[label.parent] = {PurePath(name).stem + ".txt": name for name in found}
+    return label.with_name(names.get(label.name, label.name))
+
+
 def _check(pictures: Iterable[Picture], root: Path) -> None:
     """Refuses pictures that share a label file, and pictures without a part if others have one."""
     labels: dict[Path, Path] = {}
@@ -127,7 +147,7 @@ def _count_orphans(pictures: Iterable[Picture], left_out: LeftOut) -> None:
             continue
         there = {PurePath(name).stem for name in os.listdir(images)}
         for name in map(PurePath, sorted(os.listdir(labels))):
-            if name.suffix == ".txt" and name.stem not in there | {"classes"} and not is_hidden(name):
+            if name.suffix.lower() == ".txt" and name.stem not in there | {"classes"} and not is_hidden(name):
                 left_out.add("label files without a picture", labels / name)
 
 

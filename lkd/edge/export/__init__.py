@@ -16,6 +16,7 @@ from lkd.edge.export.licenses import licenses as licenses_of
 from lkd.edge.export.logits import ClassifierKind
 from lkd.edge.export.measure import check_measurable
 from lkd.edge.export.modalities import MultimodalKind
+from lkd.edge.export.precision import check_precision
 from lkd.edge.export.students import TrainedStudent, students
 from lkd.edge.exported import sha256
 from lkd.edge.extra import optional
@@ -148,9 +149,11 @@ def kind_of(
         iou_threshold: As in `export`.
 
     Raises:
-        ValueError: For arguments that this kind does not take.
+        ValueError: For arguments that this kind does not take, or weights that are not float32.
     """
     module, plain = student.module, student.ckpt_path is not None
+    if isinstance(module, Detector | MultimodalClient):
+        check_precision(module)
     if isinstance(module, Detector):
         if plain and only is not None and not isinstance(module.network, PerCamera):
             raise ValueError(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lkd.edge.export.kind import ExportPart, StudentKind, arrays
 from lkd.edge.export.parity import Comparison
+from lkd.edge.export.precision import check_precision
 from lkd.edge.exported import Exported
 from lkd.modules import Classifier
 
@@ -68,6 +69,7 @@ class ClassifierKind(StudentKind):
                 f"{who}.forward gives {what}, and export takes modules that give logits (B, C): let forward give those, and other "
                 "methods the rest."
             )
+        check_precision(self.module, found.dtype)
 
     def parts(self) -> list[ExportPart]:
         """Returns the one part, with the two samples that were noted."""

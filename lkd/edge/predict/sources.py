@@ -1,6 +1,7 @@
 """Sources of pictures: files, folders and globs; clips and streams come from `video`."""
 
 import glob
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -11,6 +12,7 @@ from lkd.edge.predict.clips.decode import shown
 from lkd.edge.predict.clips.video import VideoSource
 from lkd.edge.predict.frame import Frame, FrameSource
 from lkd.edge.predict.sentences import Sentences
+from lkd.natural_order import path_key
 from lkd.picture_files import IMAGES, NOTES, is_hidden, walk
 from lkd.pictures import image_size, pixels
 
@@ -23,11 +25,26 @@ CLIPS = (
     ".m4v",
     ".mpg",
     ".mpeg",
+    ".m2v",
+    ".vob",
     ".ts",
     ".mts",
+    ".m2ts",
     ".flv",
+    ".f4v",
+    ".wmv",
+    ".asf",
+    ".3gp",
+    ".3g2",
+    ".ogv",
+    ".mxf",
+    ".gif",
     ".mjpeg",
+    ".mjpg",
     ".h264",
+    ".264",
+    ".h265",
+    ".265",
     ".hevc",
 )
 
@@ -102,6 +119,7 @@ def open_source(words: Sequence[str], every: int = 1) -> FrameSource:
 
     Args:
         words: Pictures, folders (with those below them) and globs; or one clip or address of a stream.
+            Pictures of a folder or glob are in natural order: 9.jpg comes before 10.jpg.
         every: 1 for all frames, n for every n-th.
 
     Raises:
@@ -118,7 +136,7 @@ def open_source(words: Sequence[str], every: int = 1) -> FrameSource:
         if "://" not in streams[0] and not Path(streams[0]).is_file():
             raise FileNotFoundError(f"SOURCE={streams[0]!r} does not exist.")
         return VideoSource(streams[0], every)
-    return PictureSource([path for word in words for path in _pictures(word)], every)
+    return PictureSource(_once([path for word in words for path in _pictures(word)]), every)
 
 
 def is_stream(word: str) -> bool:
@@ -131,10 +149,23 @@ def is_stream(word: str) -> bool:
     return "://" in word or (Path(word).suffix.lower() in CLIPS and not Path(word).is_dir())
 
 
+def _once(paths: Sequence[Path]) -> list[Path]:
+    """Returns each picture where it is named first; warns of those that are named again."""
+    first: dict[str, Path] = {}
+    again = [path for path in paths if first.setdefault(os.path.abspath(path), path) is not path]
+    if again:
+        others = f", and {len(again) - 1} other pictures too" if len(again) > 1 else ""
+        warnings.warn(
+            f"SOURCE names {again[0]} more than once{others}: each is used once, where it is named first.",
+            stacklevel=3,
+        )
+    return list(first.values())
+
+
 def _pictures(word: str) -> list[Path]:
     path = Path(word)
     if path.is_dir():
-        found = sorted(p for p in walk(path) if not is_hidden(p.relative_to(path)))
+        found = sorted((p for p in walk(path) if not is_hidden(p.relative_to(path))), key=path_key)
         return _only_pictures(found, f"SOURCE={word!r}: the folder, and those below it,")
     if path.exists():
         if path.suffix.lower() not in IMAGES:
@@ -144,7 +175,8 @@ def _pictures(word: str) -> list[Path]:
             )
         return [path]
     if glob.has_magic(word):
-        found = sorted(p for p in map(Path, glob.glob(word, recursive=True)) if p.is_file())
+        files = (p for p in map(Path, glob.glob(word, recursive=True)) if p.is_file())
+        found = sorted(files, key=path_key)
         if not found:
             raise FileNotFoundError(f"SOURCE={word!r} matches no file.")
         return _only_pictures(found, f"SOURCE={word!r}: what it matches")

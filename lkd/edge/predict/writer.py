@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
-from torch import Tensor
 
 from lkd.edge.export.kind import arrays
 from lkd.edge.export.preprocessing import class_names
 from lkd.edge.predict.folder import fresh
 from lkd.edge.predict.frame import Frame
-from lkd.edge.predict.outputs import OutputFiles
+from lkd.edge.predict.outputs import OutputFiles, samples
 from lkd.edge.predict.predictor import softmax
 from lkd.edge.predict.prepare import back
 from lkd.edge.predict.tables import BoxFiles, ProbabilityFile
@@ -77,7 +76,7 @@ class WritePredictions(BasePredictionWriter):
         if isinstance(self.files, BoxFiles):
             size = len(prediction)
         else:
-            size = len(prediction) if isinstance(prediction, Tensor) and prediction.ndim else 1
+            size = samples(prediction)
         numbers = list(batch_indices or range(self.done, self.done + size))
         self.done += size
         if isinstance(self.files, BoxFiles):

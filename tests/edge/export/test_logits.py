@@ -172,6 +172,23 @@ def test_what_a_file_cannot_stand_in_for_is_refused(tmp_path, module, data, sent
         export(one, data(), save(one, tmp_path / "x.ckpt"), str(tmp_path / "out"))
 
 
+class Precise(Samples):
+    def __init__(self, dtype=torch.float64):
+        super().__init__()
+        self.x = self.x.to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_weights_of_another_precision_are_refused(tmp_path, dtype):
+    module = Plain().to(dtype)
+    said = rf"weights of Plain are {str(dtype)[6:]} \(such as net\.1\.weight\), and a file is in float32"
+    with pytest.raises(ValueError, match=said):
+        export(module, Precise(dtype), save(module, tmp_path / "x.ckpt"), str(tmp_path / "out"))
+    path = save(Plain().double(), tmp_path / "double.ckpt")
+    (file,) = export(Plain(), Samples(), path, str(tmp_path / "out"))
+    assert Exported(file).spec["kind"] == "logits"
+
+
 def test_a_checkpoint_of_another_class_or_shape_is_refused(tmp_path):
     other = {"hyper_parameters": {"_class_path": "lkd.modules.Detector"}}
     path = save(classifier(), tmp_path / "x.ckpt", **other)

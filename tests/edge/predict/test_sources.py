@@ -24,6 +24,28 @@ def test_pictures_folders_and_globs(tmp_path):
     assert len(source) == 2 and [frame.number for frame in source] == [0, 2]
 
 
+def test_pictures_are_in_natural_order(tmp_path):
+    for name in ("1.png", "2.png", "10.png", "11.png", "cam9/1.png", "cam10/1.png"):
+        picture(tmp_path / name)
+
+    def found(word):
+        return [
+            path.relative_to(tmp_path).with_suffix("").as_posix() for path in open_source([str(word)]).paths
+        ]
+
+    assert found(tmp_path) == ["1", "2", "10", "11", "cam9/1", "cam10/1"]
+    assert found(tmp_path / "*.png") == ["1", "2", "10", "11"]
+
+
+def test_a_picture_that_is_named_twice_is_used_once(tmp_path):
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / "two" / name)
+    again = tmp_path / "two" / ".." / "two" / "b.png"
+    with pytest.warns(UserWarning, match=r"names .*b\.png more than once, and 2 other pictures too"):
+        source = open_source([str(tmp_path / "two"), str(again), str(tmp_path / "two" / "?.png")])
+    assert source.paths == [tmp_path / "two" / "a.png", tmp_path / "two" / "b.png"]
+
+
 def test_a_picture_is_upright(tmp_path):
     image = Image.fromarray(np.zeros((4, 6, 3), np.uint8))
     exif = image.getexif()

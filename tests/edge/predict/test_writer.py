@@ -125,6 +125,31 @@ def test_other_tensors_are_a_file_a_batch(tmp_path):
     assert held["a"].tolist() == [[6, 7, 8]] and held["maps.0"].shape == (1, 1, 1, 3)
 
 
+def test_plain_numbers_and_words_are_columns(tmp_path):
+    def say(x):
+        names = [f"name {int(row[0])}" for row in x]
+        return {"name": names, "sure": x[:, 0].tolist(), "logits": x, "note": "all", "odd": [1, 2, 3]}
+
+    with pytest.warns(UserWarning) as said:
+        trained(tmp_path).predict(Own(say), loader())
+    rows = read(tmp_path / "predict/values.csv")
+    assert [(row["frame"], row["name"], row["sure"]) for row in rows] == [
+        (str(k), f"name {3 * k}", str(3.0 * k)) for k in range(5)
+    ]
+    held = load_file(tmp_path / "predict/outputs/000002.safetensors")
+    assert list(held) == ["logits"] and held["logits"].tolist() == [[12, 13, 14]]
+    told = [str(w.message) for w in said if "predict_step gives dict" in str(w.message)]
+    assert len(told) == 1 and "of which note, odd.0, odd.1, odd.2 is not written" in told[0]
+
+
+def test_plain_lists_need_no_tensor(tmp_path):
+    trained(tmp_path).predict(Own(lambda x: x[:, 0].tolist()), loader())
+    assert [row["output"] for row in read(tmp_path / "predict/values.csv")] == [
+        f"{3.0 * k}" for k in range(5)
+    ]
+    assert not (tmp_path / "predict/outputs").exists()
+
+
 def test_what_holds_no_tensor_is_said_once(tmp_path):
     with pytest.warns(UserWarning) as said:
         trained(tmp_path).predict(Own(lambda x: "words"), loader())

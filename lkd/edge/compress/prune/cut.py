@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from lkd.copies import copied
 from lkd.edge.compress.prune.graph import IN, Group, Traced
 from lkd.edge.compress.prune.ranking import Removed, lost
+from lkd.edge.compress.prune.stuck import ERRORS
 from lkd.edge.compress.prune.subject import Subject
 from lkd.pruned import numbers, resize
 
@@ -55,7 +56,12 @@ def left(traced: Traced, groups: Sequence[Group], removed: Removed) -> Left:
             stay = torch.tensor(sorted(set(range(layer.shape[dimension])) - channels))
             resize(narrow, name, layer.detach().index_select(dimension, stay))
         else:
-            cut_off(layer, sorted(channels))
+            try:
+                cut_off(layer, sorted(channels))
+            except ERRORS as error:
+                raise ValueError(
+                    f"layer {name!r} cannot be made narrower ({_short(error)}): leave it as it is by ignore=[{name!r}]."
+                ) from error
     for group, gone in zip(groups, removed, strict=True):
         if group.heads is not None:
             layers[group.heads].num_heads -= len(gone)

@@ -5,6 +5,7 @@ The dependencies are found by torch-pruning.
 
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from lkd.copies import copied
+from lkd.edge.compress.prune.stuck import ERRORS, stuck
 from lkd.edge.compress.prune.subject import Subject, layers_below
 from lkd.edge.compress.prune.tracing import attentions, frozen, opaque
 from lkd.edge.extra import optional
@@ -64,6 +66,7 @@ class Traced:
             parameter.requires_grad_(parameter.is_floating_point())
         self.names = {layer: name for name, layer in self.network.named_modules()}
         self.attentions = dict(attentions(self.network))
+        self.stuck, self.ignored = stuck(self.network), set(layers_below(self.network, tuple(ignore)))
         closed = [layer for layer in self.network.modules() if self._is_closed(layer)]
         self.graph: Any = self._pruning.DependencyGraph()
         try:
@@ -83,7 +86,7 @@ class Traced:
                 f"{type(network).__name__} cannot be pruned: torch-pruning does not follow its layers "
                 f"({type(error).__name__}: {' '.join(str(error).split())[:200]})."
             ) from error
-        self.fixed = {*layers_below(self.network, (*subject.fixed, *ignore)), *self._last()}
+        self.fixed = {*layers_below(self.network, subject.fixed), *self.ignored, *self._last()}
         for layer in closed:
             self.fixed.update(layer.modules())
 
@@ -108,8 +111,10 @@ class Traced:
             seen.update(item.dep.target.module for item in whole.items if self._side(item) == OUT)
             width = len(whole[0].idxs)
             units = self._units(width, whole) if attention is None else chunks(width, attention.num_heads)
-            if units is not None and len(units) > 1:
-                found.append(self._group(layer, units, whole))
+            if units is not None and len(units) > 1 and not self._is_ignored(whole):
+                self._check_stuck(whole)
+                with self._followed(attention.proj if attention is not None else layer):
+                    found.append(self._group(layer, units, whole))
                 found[-1].heads = None if attention is None else self.names[attention]
         return found
 
@@ -137,10 +142,27 @@ class Traced:
         pruner = self.graph.get_pruner_of_module(layer)
         function = pruner.prune_in_channels if inwards else pruner.prune_out_channels
         width = (pruner.get_in_channels if inwards else pruner.get_out_channels)(layer)
+        with self._followed(layer), frozen():
+            return self.graph.get_pruning_group(layer, function, range(width))
+
+    def _is_ignored(self, whole: Any) -> bool:
+        """Returns whether channels run through a layer that can lose none, and the user said that it stays."""
+        met = [
+            self.stuck[item.dep.target.module] for item in whole.items if item.dep.target.module in self.stuck
+        ]
+        return any(self.ignored.issuperset(one.layers.values()) for one in met)
+
+    def _check_stuck(self, whole: Any) -> None:
+        for item in whole.items:
+            if (found := self.stuck.get(item.dep.target.module)) is not None:
+                raise found.refused()
+
+    @contextmanager
+    def _followed(self, layer: nn.Module) -> Iterator[None]:
+        """Makes one sentence of torch-pruning's errors about the channels of a layer."""
         try:
-            with frozen():
-                return self.graph.get_pruning_group(layer, function, range(width))
-        except (RuntimeError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+            yield
+        except ERRORS as error:
             raise ValueError(
                 f"the channels of layer {self.names[layer]!r} cannot be followed to where they go ({type(error).__name__}: {error}): "
                 f"leave it as it is by ignore=[{self.names[layer]!r}]."

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import re
 
 import pytest
 import timm
@@ -87,6 +88,63 @@ def test_taylor_spares_what_the_loss_needs():
         small.network[4].weight.fill_(1.0)
     Prune(ratio=0.5, importance="l2").prune(small, batch)
     assert small.network[0].weight.flatten().tolist() == [5.0, 5.0]
+
+
+class Sharing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.one, self.two = nn.Conv2d(1, 12, 3), nn.Conv2d(12, 12, 3), nn.Conv2d(12, 12, 1)
+        self.again, self.head = nn.Conv2d(12, 12, 3), nn.Linear(12, 3)
+        self.again.weight = self.one.weight
+
+    def forward(self, x):
+        x = self.one(self.stem(x).relu()).relu()
+        return self.head(self.two(self.again(x)).relu().mean((2, 3)))
+
+
+class Normed(nn.Module):
+    def __init__(self, norm):
+        super().__init__()
+        self.stem, self.mid, self.back = nn.Conv2d(1, 8, 1), norm(nn.Conv2d(8, 12, 3)), nn.Conv2d(12, 6, 1)
+        self.deep, self.head = nn.Conv2d(6, 6, 1), nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = self.back(self.mid(self.stem(x).relu()).relu()).relu()
+        return self.head(self.deep(x).relu().mean((2, 3)))
+
+
+class Gated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.gate, self.back = nn.Conv2d(1, 16, 3), nn.GLU(1), nn.Conv2d(8, 8, 1)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.back(self.gate(self.stem(x))).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (Sharing, ["network.one", "network.again"]),
+        (lambda: Normed(nn.utils.parametrizations.weight_norm), ["network.mid"]),
+        (lambda: Normed(nn.utils.parametrizations.spectral_norm), ["network.mid"]),
+        (lambda: Normed(nn.utils.spectral_norm), ["network.mid"]),
+        (Gated, ["network.stem"]),
+    ],
+    ids=["shared", "weight_norm", "spectral_norm", "older", "GLU"],
+)
+def test_a_layer_that_can_lose_nothing_is_named_and_may_be_ignored(make, names):
+    module = Classifier(make(), num_classes=3)
+    before = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    with pytest.raises(ValueError, match=re.escape(f"ignore={names}")):
+        Prune(ratio=0.4, importance="l2").prune(module, s.images())
+    assert {name: tensor.shape for name, tensor in module.state_dict().items()} == before
+    if make is Sharing:
+        return  # all that is left there goes through the shared weight
+    Prune(ratio=0.4, importance="l2", ignore=names).prune(module, s.images())
+    assert {name: tensor.shape for name, tensor in module.state_dict().items()} != before
+    assert module(s.images()[0][0]).shape == (8, 3)
 
 
 @needs_yolo

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lkd.edge.predict.clips.video import VideoSource
+from lkd.edge.predict.sources import open_source
 
 from .made import SIZE, av, camera, gray, needs_av, served, which, write_clip
 
@@ -31,6 +32,26 @@ def test_every_frame_of_a_clip_comes_with_its_number(name, tmp_path):
     assert not source.skipped and not source.dropped
     assert len(source.notes) == (name == "a.mjpeg")  # which has no timestamps
     source.close()
+
+
+CONTAINERS = {
+    "a.gif": {"codec": "gif", "pixels": "rgb8"},
+    "a.wmv": {"codec": "wmv2"},
+    "a.flv": {"codec": "flv"},
+    "a.mpg": {"codec": "mpeg1video", "rate": 25},
+    "a.3gp": {"codec": "mpeg4"},
+    "a.m2ts": {"codec": "mpeg2video", "rate": 25},
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_what_pyav_reads_is_a_clip_by_its_suffix(name, tmp_path):
+    try:
+        path = write_clip(tmp_path / name, 4, **CONTAINERS[name])
+    except (av.error.FFmpegError, ValueError) as error:  # a PyAV without this encoder
+        pytest.skip(f"PyAV writes no {name} here: {error}")
+    source = open_source([str(path)])
+    assert isinstance(source, VideoSource) and [which(frame) for frame in source] == [0, 1, 2, 3]
 
 
 def test_times_are_those_of_the_clip_though_its_rate_varies(tmp_path):
