@@ -79,10 +79,12 @@ class Log:
         """Returns the values by name, and forgets them; `last` keeps the last value of each."""
         self.last = {name: values[-1] for name, (values, _) in self._values.items()}
         result = {name: self._reduce(name, *entry) for name, entry in self._values.items()}
-        for name, metric in self._metrics.items():
-            value = metric.compute()
+        # all before the first reset: one metric may have two names, and those of a collection share their states
+        values = {name: metric.compute() for name, metric in self._metrics.items()}
+        for name, value in values.items():
             self._check(name, value, "mean")
             result[name] = float(value)
+        for metric in self._metrics.values():
             metric.reset()
         self.clear()
         return result
