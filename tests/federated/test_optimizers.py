@@ -1,12 +1,32 @@
-"""Optimizers of people's own begin anew at every client, wherever they keep what they remember."""
+"""Optimizers of people's own begin anew at every client, and those that climb are refused where steps have to go down."""
 
 import pytest
 import torch
 from timm.optim import create_optimizer_v2
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau, StepLR
 
-from lkd.federated import FedAvg, Federation, LocalTraining
+from lkd.federated import (
+    MOON,
+    SCAFFOLD,
+    FedAvg,
+    Federation,
+    FedLin,
+    FedMD,
+    FedNova,
+    FedNTD,
+    FedProto,
+    FedProx,
+    FedShuffle,
+    FedShuffleMVR,
+    LocalTraining,
+    Mime,
+    MimeLite,
+)
+from lkd.federated.engines import Loop, Stacked
+from lkd.modules import Classifier
 
+from .knowledge.public import federate
+from .knowledge.two_models import net
 from .quadratic import Point, Quadratic, loader, trainer
 
 ROWS = [[(1.0, [2.0]), (2.0, [0.0])], [(3.0, [-1.0]), (1.0, [4.0])]]
@@ -123,3 +143,64 @@ def test_a_plateau_goes_on(make):
     assert (
         list(student.rates.values()) == [RATE] * 8 + [RATE / 2] * 4
     )  # the first loss is the best, the second is not better
+
+
+def climbs(params):
+    return torch.optim.SGD(params, lr=RATE, maximize=True)
+
+
+class Negative(Quadratic):
+    """Its loss has the other sign, for an optimizer that climbs."""
+
+    def __init__(self):
+        super().__init__(optimizer=climbs)
+
+    def training_step(self, batch, batch_idx):
+        return -super().training_step(batch, batch_idx)
+
+
+def both_points():
+    return loader([Point(k, ROWS[k], 2, share=0.5) for k in range(2)])
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [lambda: FedProx(mu=0.1), SCAFFOLD, lambda: FedNova(mu=0.1)],
+    ids=["prox", "scaffold", "nova"],
+)
+@pytest.mark.parametrize("engine", [Loop, Stacked])
+def test_an_optimizer_that_climbs_is_refused_where_a_correction_goes_down(algorithm, engine):
+    with pytest.raises(
+        ValueError, match=r"(FedProx|SCAFFOLD\(option=2\)|FedNova) .* SGD\(maximize=True\) goes up"
+    ):
+        trainer(1).fit(Federation(Negative(), algorithm(), engine=engine()), both_points())
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        lambda: MOON("network.2"),
+        FedNTD,
+        lambda: FedProto("network.0", classes=3),
+        lambda: FedMD(batch_size=4),
+    ],
+    ids=["moon", "fedntd", "fedproto", "fedmd"],
+)
+def test_an_optimizer_that_climbs_is_refused_where_a_loss_is_added(algorithm):
+    with pytest.raises(ValueError, match=r"SGD\(maximize=True\) goes up: leave maximize False"):
+        federate(algorithm(), module=Classifier(net(1, classes=3), 3, optimizer=climbs))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        FedAvg, lambda: FedProx(mu=0.0), FedNova, lambda: SCAFFOLD(option=1), FedLin, Mime, MimeLite, FedShuffle,
+        FedShuffleMVR,
+    ],
+)  # fmt: skip
+def test_climbing_the_negative_loss_is_descending_the_loss(make):
+    ends = []
+    for module in (Negative(), Quadratic(lr=RATE)):
+        trainer(3).fit(Federation(module, make(), LocalTraining(epochs=3), seed=1), both_points())
+        ends.append(module.x.item())
+    assert ends[0] == ends[1] != 0.0

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.func import vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from lkd.federated.client.checks import require_descent
 from lkd.federated.client.functional_step import functional
-from lkd.federated.client.minimize import LONE
+from lkd.federated.client.minimize import LONE, OTHER
 from lkd.federated.client.single_samples import watching
 from lkd.federated.client.stacked.batches import stacks
 from lkd.federated.client.stacked.logs import StackedLog
@@ -72,6 +73,7 @@ class StackedLoop(StackedStep):
             loss: Computes the loss of a batch by the module.
         """
         module, optimizer = self.slot.module, self.local_optimizer.optimizer
+        require_descent(OTHER, optimizer)
         whole, self._numbers = functional(module, loss), [0] * self.clients
 
         def step(params: Tensors, buffers: Tensors, batch: Any) -> tuple[Tensor, tuple[Tensors, Tensors]]:
