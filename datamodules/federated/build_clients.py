@@ -13,6 +13,7 @@ from lkd.datamodules.modalities.modality_clients import apply
 from lkd.datamodules.modalities.modality_plan import ModalityPlan
 from lkd.datamodules.samples.batching import Batching
 from lkd.datamodules.samples.metadata import GROUP, Columns, codes
+from lkd.datamodules.samples.unused_samplers import warn_of_sampler
 
 PUBLIC, DEAL, SPLIT = range(3)  # streams of random numbers made from the seed
 
@@ -46,6 +47,7 @@ def populate(
         ValueError: for a client without a batch, and as in the functions below.
     """
     batching = Batching(loader, batch_size)
+    warn_of_sampler(loader)
     plain = Batching(loader, batch_size, getattr(batching.dataset, "plain", None))
     columns = Columns(batching.dataset)
     if not columns.size:

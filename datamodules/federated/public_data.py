@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from lkd.batches import LABELS
 from lkd.checks import expect
 from lkd.datamodules.samples.batching import Batching
+from lkd.datamodules.samples.unused_samplers import warn_of_sampler
 
 
 class PublicData:
@@ -158,6 +159,7 @@ def open_public(data: LightningDataModule, batch_size: int | None = None) -> Pub
             f"public={name} is a stream: public data need numbered samples, a map-style data set."
         )
     batching = Batching(loader, batch_size, getattr(loader.dataset, "plain", None))
+    warn_of_sampler(loader, f"public={name}")
     if not len(batching.dataset):
         raise ValueError(f"public={name} is empty: it must hold one sample at least.")
     return PublicData(batching, np.arange(len(batching.dataset)))

@@ -6,7 +6,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from lkd.datamodules import IID, FederatedDataModule
-from lkd.federated import Federation
+from lkd.federated import Federation, LocalTraining
+from lkd.looks import later, looks_first
 
 from .test_foreign_clients import Foreign
 from .test_rounds import trainer
@@ -94,3 +95,35 @@ class Closes(Foreign):
 def test_an_optimizer_that_needs_a_closure_is_refused_at_once():
     with pytest.raises(ValueError, match=r"Closes\.configure_optimizers gives LBFGS, whose step calls"):
         trainer(1).fit(Federation(Closes()), datamodule=data())
+
+
+class Skips(Foreign):
+    def on_train_batch_start(self, batch, batch_idx):
+        return -1
+
+
+def test_a_hook_that_skips_the_rest_of_an_epoch_is_refused():
+    with pytest.raises(ValueError, match=r"Skips\.on_train_batch_start returns -1, .* LocalTraining\(steps"):
+        trainer(1, limit_val_batches=0).fit(Federation(Skips()), datamodule=data())
+
+
+def refuse(values):
+    raise ValueError(f"a wrong label, {values[0]:g}.")
+
+
+class Doubts(Foreign):
+    """Hands a check to a later look, in the second batch of its first epoch alone."""
+
+    @looks_first
+    def training_step(self, batch, batch_idx):
+        self.batches = getattr(self, "batches", 0) + 1
+        if self.batches == 2:
+            later([torch.tensor(7.0)], refuse)
+        return super().training_step(batch, batch_idx)
+
+
+def test_what_an_epoch_puts_off_is_looked_at_before_the_next_begins():
+    rows = TensorDataset(torch.randn(8, 3), torch.tensor([0, 1] * 4))
+    given = FederatedDataModule(rows, IID(), clients=2, batch_size=2)
+    with pytest.raises(Exception, match=r"a wrong label, 7\."):
+        trainer(1).fit(Federation(Doubts(), local=LocalTraining(epochs=2)), datamodule=given)

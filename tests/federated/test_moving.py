@@ -71,6 +71,35 @@ def test_frozen_weights_that_stay_are_nobodys():
     assert federation.engine.host.store.state_dict() == {}
 
 
+class Unfreezes(Foreign):
+    """Trains its first layer from round 1 on."""
+
+    def __init__(self, frozen):
+        torch.manual_seed(4)
+        super().__init__()
+        self.net[0].requires_grad_(not frozen)
+
+    def on_train_start(self):
+        self.net[0].requires_grad_(self.current_epoch > 0)
+
+
+def unfrozen(frozen, rounds):
+    federation = Federation(Unfreezes(frozen), FedAvg(), LocalTraining(steps=1), seed=1)
+    trainer(rounds).fit(federation, loader(samples()))
+    return federation.model.net[0].weight
+
+
+def test_a_layer_that_clients_thaw_is_told_how_it_becomes_the_servers():
+    start = Unfreezes(False).net[0].weight
+    with pytest.warns(
+        UserWarning, match=r"Unfreezes trains net\.0\.weight at a client, which was frozen"
+    ) as told:
+        assert torch.equal(unfrozen(True, 3), start)
+    assert not [w for w in told if "moving average" in str(w.message)]
+    assert torch.equal(unfrozen(False, 1), start)  # what the warning says to do
+    assert not torch.equal(unfrozen(False, 2), start)
+
+
 def test_statistics_over_ranks_are_refused():
     module = nn.Sequential(nn.Linear(2, 2), nn.SyncBatchNorm(2))
     with pytest.raises(ValueError, match=r"1 is a SyncBatchNorm, which joins the batches of all 2 ranks"):

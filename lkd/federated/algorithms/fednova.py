@@ -6,6 +6,7 @@ import torch
 
 from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
+from lkd.federated.client.checks import require_descent
 from lkd.federated.client.context import ClientContext
 from lkd.federated.protocol.tensors import Lists, Tensors
 
@@ -30,8 +31,8 @@ class FedNova(Algorithm):
         weighting: How replies are averaged, `p_i`.
 
     Raises:
-        ValueError: For a negative mu, mu together with momentum, clients that do not use SGD, or step-wise
-            schedules.
+        ValueError: For a negative mu, mu together with momentum or `maximize=True`, clients that do not use
+            SGD, or step-wise schedules.
     """
 
     stacks = True
@@ -44,6 +45,8 @@ class FedNova(Algorithm):
     def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:
         """Refuses optimizers other than SGD with one rate, for which the gradients' weights are known."""
         require_sgd(type(self).__name__, optimizer, momentum=self.mu == 0)
+        if self.mu:
+            require_descent(type(self).__name__, optimizer)
         for name in ("lr", "momentum"):
             values = {float(group[name]) for group in optimizer.param_groups}
             if len(values) > 1:

@@ -4,6 +4,7 @@ import torch
 
 from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm, Weighting
+from lkd.federated.client.checks import require_descent
 from lkd.federated.client.context import ClientContext
 
 
@@ -20,7 +21,7 @@ class FedProx(Algorithm):
         weighting: How replies are averaged.
 
     Raises:
-        ValueError: For a negative mu.
+        ValueError: For a negative mu, or clients whose optimizer has `maximize=True`.
     """
 
     stacks = True
@@ -32,6 +33,11 @@ class FedProx(Algorithm):
         super().__init__(weighting)
         expect(mu=mu, ge=0)
         self.mu = mu
+
+    def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:
+        """Refuses an optimizer that climbs, which the term would push away from x."""
+        if self.mu:
+            require_descent(type(self).__name__, optimizer)
 
     def correct(self, context: ClientContext) -> None:
         """Adds the gradient of the proximal term, `mu (y - x)`, to each gradient."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
+from lkd.federated.client.checks import require_descent
 from lkd.federated.client.context import ClientContext, spread
 from lkd.federated.protocol.messages import Reply
 from lkd.federated.protocol.tensors import Lists, Tensors, zeros_like
@@ -31,8 +32,8 @@ class SCAFFOLD(Algorithm):
         weighting: How the weights' changes are averaged. Default: `"uniform"`, as in the paper.
 
     Raises:
-        ValueError: For another option. With option 2 also for local momentum, weight decay, clipping, or a
-            schedule over local steps, for which `(x - y) / (K eta)` is not the mean gradient.
+        ValueError: For another option. With option 2 also for local momentum, weight decay, `maximize`,
+            clipping, or a schedule over local steps, for which `(x - y) / (K eta)` is not the mean gradient.
     """
 
     stacks = True
@@ -47,6 +48,7 @@ class SCAFFOLD(Algorithm):
         if self.option == 1:
             return
         require_sgd("SCAFFOLD(option=2)", optimizer, weight_decay=False)
+        require_descent("SCAFFOLD(option=2)", optimizer)
         if clip is not None or by_step:
             what = f"gradient_clip_val={clip}" if clip is not None else "a scheduler with interval='step'"
             raise ValueError(f"SCAFFOLD(option=2) does not go with {what}; use option=1.")

@@ -1,11 +1,30 @@
-"""Checks of what an algorithm's client half gives."""
+"""Checks of what an algorithm's client half gives, and of what it is given."""
 
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from lkd.federated.protocol.messages import RefusalError
 from lkd.federated.protocol.tensors import Lists
+
+
+def require_descent(who: str, optimizer: torch.optim.Optimizer) -> None:
+    """Refuses an optimizer that climbs, where more than the module's own loss is minimized.
+
+    Args:
+        who: What assumes that steps go down, for the message.
+        optimizer: The clients' optimizer.
+
+    Raises:
+        RefusalError: If one of its groups has `maximize=True`.
+    """
+    if any(group.get("maximize") for group in optimizer.param_groups):
+        raise RefusalError(
+            f"{who} takes steps that go down to be right, and {type(optimizer).__name__}(maximize=True) goes up: leave maximize "
+            "False, and return the loss with the other sign from training_step."
+        )
 
 
 def check_lists(lists: Any, what: str, params: Sequence[Tensor], shapes: bool) -> Lists:

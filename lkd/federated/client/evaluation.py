@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities.data import extract_batch_size
 
 from lkd.federated.client.delegation import call_step
 from lkd.federated.client.logger import Log
@@ -40,12 +39,12 @@ def evaluate(
         getattr(module, f"on_{kind}_epoch_start")()
         for index, given in enumerate(batches):
             batch = move(given)
-            log.size = extract_batch_size(batch)
+            log.at(batch)
             getattr(module, f"on_{kind}_batch_start")(batch, index)
             with trainer.precision_plugin.val_step_context():
                 output = call_step(step, batch, index)
             getattr(module, f"on_{kind}_batch_end")(output, batch, index)
-        log.size = 1
+        log.at(None)
         getattr(module, f"on_{kind}_epoch_end")()
         getattr(module, f"on_{kind}_end")()
     return log.compute()

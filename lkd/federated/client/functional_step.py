@@ -1,5 +1,6 @@
 """A module's own training step as a pure function of its tensors, for the transforms of `torch.func`."""
 
+import dis
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -66,8 +67,10 @@ def functional_step(module: LightningModule, logger: Log, example: Any = None) -
         try:
             with logger.returning() as logs:
                 module.log = logger  # type: ignore[assignment, method-assign]
+                logger.at(batch)
                 loss = run(batch, index)
         finally:
+            logger.at(None)
             if before is None:
                 del module.log
             else:
@@ -86,6 +89,25 @@ def functional_step(module: LightningModule, logger: Log, example: Any = None) -
         return loss, (logs, after)
 
     return step
+
+
+def reads_index(step: Callable[..., Any]) -> bool:
+    """Tells whether a training step may read its `batch_idx`; it may where that is not known.
+
+    Example:
+        >>> reads_index(lambda self, batch, batch_idx: batch), reads_index(lambda self, batch, i: batch[i])
+        (False, True)
+    """
+    function: Any = getattr(step, "__func__", step)
+    while hasattr(function, "__wrapped__"):
+        if function.__globals__["__name__"].partition(".")[0] != "lkd":  # lkd's use it to look at values
+            return True
+        function = function.__wrapped__
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_argcount < 3:
+        return code is None or bool(code.co_flags & inspect.CO_VARARGS)
+    name, found = code.co_varnames[2], [i.argval for i in dis.get_instructions(code)]
+    return any(name in value if isinstance(value, tuple) else value == name for value in found)
 
 
 def functional(module: nn.Module, function: Callable[..., Any]) -> Callable[..., tuple[Any, Tensors]]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from lkd.federated.client.checks import require_descent
 from lkd.federated.client.clock import Clock
 from lkd.federated.client.encoding import encoded
 from lkd.federated.client.model_slot import ModelSlot
@@ -56,6 +57,8 @@ class Host:
         for slot in self.slots:
             slot.prepare(trainer, local.accumulate, local.clip, anew)
             slot.loop.clock = self.clock
+            if self.algorithm.attaches:  # it adds a loss, which is to become small
+                require_descent(type(self.algorithm).__name__, slot.local_optimizer.optimizer)
             self.algorithm.check(slot.local_optimizer.optimizer, local.clip, slot.local_optimizer.by_step)
 
     def expect(self, clients: Sequence[ClientData]) -> None:

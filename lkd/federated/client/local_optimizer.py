@@ -18,7 +18,8 @@ NO_FIT = 1000  # steps that a schedule of a whole training is given outside of a
 class LocalOptimizer:
     """Optimizer and scheduler from the module's `configure_optimizers`, used by one client after the other.
 
-    Every client starts with an empty optimizer state (as in all algorithms here). A scheduler with
+    Every client starts with an empty optimizer state (as in all algorithms here). What an optimizer that is
+    not PyTorch's own keeps where is not known, so it is made anew for every client. A scheduler with
     Lightning's default interval, `"epoch"`, counts rounds; with `interval: "step"` it counts a client's local
     steps and begins anew for every client. A scheduler for a whole training uses
     `trainer.estimated_stepping_batches`, the number of steps that the client makes in all rounds; it
@@ -86,12 +87,23 @@ class LocalOptimizer:
             self._make(lambda: self._all_rounds() * self._planned)
             self._go_on()
             return
+        if not type(self.optimizer).__module__.startswith("torch.optim."):
+            self._make_again()
         self.optimizer.state.clear()
         del self.optimizer.param_groups[len(self._groups) :]  # groups that a client has added
         for group, values in zip(self.optimizer.param_groups, self._groups, strict=True):
             group.update(values)
         if self.plateau is not None:
             self.plateau.begin(self._kept)
+
+    def _make_again(self) -> None:
+        """Makes the optimizer anew, and with it a scheduler that goes on in this round."""
+        before = self.scheduler
+        self._make(self._asked)
+        if self.plateau is not None:
+            self.plateau.follow(self.configured)
+        elif before is not None and self.scheduler is not None:
+            self.scheduler.load_state_dict(before.state_dict())
 
     def _go_on(self) -> None:
         """Advances a schedule of a whole training to the beginning of this round."""

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.data import extract_batch_size
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -13,8 +16,8 @@ from torchmetrics import Metric
 class Log:
     """Stand-in for `LightningModule.log` at a client; `compute` gives the averages of a round.
 
-    Numbers and tensors are averaged, weighted by `batch_size` (or by `size`, which an evaluation sets to the
-    size of the batch); `reduce_fx` may be `"mean"`, `"sum"`, `"min"` or `"max"`. A torchmetrics `Metric` is
+    Numbers and tensors are averaged, weighted by `batch_size` (or by the size of the batch that `at` was given,
+    and outside of batches alike); `reduce_fx` may be `"mean"`, `"sum"`, `"min"` or `"max"`. A torchmetrics `Metric` is
     computed and reset at the end. Arguments on where Lightning shows a value (`on_step`, `prog_bar`, ...) are
     ignored.
 
@@ -30,7 +33,8 @@ class Log:
     """
 
     def __init__(self) -> None:
-        self.size = 1
+        self._at: Any = None
+        self._size: int | None = 1  # None until it is asked for: most steps say it, or log nothing
         self._values: dict[str, tuple[list[Any], list[int]]] = {}
         self.reductions: dict[str, str] = {}
         self._metrics: dict[str, Metric] = {}
@@ -63,7 +67,34 @@ class Log:
             self._check(name, value, reduce_fx)
             entry = self._values[name] = ([], [])
         entry[0].append(value.detach() if isinstance(value, Tensor) else value)
-        entry[1].append(batch_size or self.size)
+        entry[1].append(batch_size or (self._samples(name) if self.reductions[name] == "mean" else 1))
+
+    def at(self, batch: Any) -> None:
+        """Says which batch is at work; values that are logged are of its samples. None where there is none.
+
+        A batch that does not tell its size counts as one sample, with a warning.
+
+        Example:
+            >>> log = Log()
+            >>> for batch in (torch.zeros(3), torch.ones(1)):
+            ...     log.at(batch)
+            ...     log("mean", batch.mean())
+            >>> log.compute()
+            {'mean': 0.25}
+        """
+        self._at, self._size = batch, 1 if batch is None else None
+
+    def _samples(self, name: str) -> int:
+        if self._size is None:
+            try:
+                self._size = extract_batch_size(self._at)
+            except MisconfigurationException:
+                self._size = 1
+                rank_zero_warn(
+                    f"self.log({name!r}, ...) of a client has no batch_size, and a batch that is a {type(self._at).__name__} "
+                    "does not tell it: all batches count alike. Log it with batch_size=..."
+                )
+        return self._size
 
     def _check(self, name: str, value: Any, reduce_fx: Any) -> None:
         if not isinstance(value, numbers.Number) and not (isinstance(value, Tensor) and value.numel() == 1):
@@ -79,10 +110,12 @@ class Log:
         """Returns the values by name, and forgets them; `last` keeps the last value of each."""
         self.last = {name: values[-1] for name, (values, _) in self._values.items()}
         result = {name: self._reduce(name, *entry) for name, entry in self._values.items()}
-        for name, metric in self._metrics.items():
-            value = metric.compute()
+        # all before the first reset: one metric may have two names, and those of a collection share their states
+        values = {name: metric.compute() for name, metric in self._metrics.items()}
+        for name, value in values.items():
             self._check(name, value, "mean")
             result[name] = float(value)
+        for metric in self._metrics.values():
             metric.reset()
         self.clear()
         return result
@@ -157,7 +190,7 @@ class Log:
         """Forgets all values, such as those of a client that failed."""
         self._values.clear()
         self._metrics.clear()
-        self.size = 1
+        self.at(None)
 
     def _joined(self, name: str, values: list[Any], sizes: list[int]) -> Tensor:
         """Joins the values that a step logged under a name into one tensor, which may be of many clients."""

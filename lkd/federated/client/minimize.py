@@ -7,10 +7,13 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from lkd.federated.client.checks import require_descent
 from lkd.federated.client.single_samples import watching
 
 LONE = "a step on public or generated samples has a batch of one"
 """What is wrong with a batch of one sample, where a layer normalizes over the batch."""
+OTHER = "training on another loss than the module's own"
+"""What needs an optimizer that goes down."""
 
 
 def minimize(
@@ -35,7 +38,11 @@ def minimize(
 
     Returns:
         Number of steps.
+
+    Raises:
+        RefusalError: If the optimizer climbs.
     """
+    require_descent(OTHER, optimizer)
     scales = getattr(trainer.precision_plugin, "scaler", None) is not None
     scaler = torch.amp.GradScaler(module.device.type, enabled=scales)
     module.train()

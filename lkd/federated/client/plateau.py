@@ -36,6 +36,14 @@ class Plateau:
         """Returns a plateau, or None for any other scheduler."""
         return None if configured.monitor is None else cls(configured)
 
+    def follow(self, configured: Configured) -> None:
+        """Takes over an optimizer and its scheduler that were made anew.
+
+        Args:
+            configured: What the module configures, which is the same as before.
+        """
+        self.configured, self._scheduler = configured, configured.scheduler
+
     def taken(self) -> Tensors:
         """Returns its state, as tensors that a client keeps."""
         counts = {n: torch.tensor(getattr(self._scheduler, n), dtype=torch.float64) for n in COUNTS}

@@ -16,6 +16,7 @@ from lkd.federated.client.evaluation import evaluate
 from lkd.federated.client.local_optimizer import LocalOptimizer
 from lkd.federated.client.worker import Worker
 from lkd.federated.protocol.client_data import Part
+from lkd.federated.protocol.messages import RefusalError
 from lkd.federated.protocol.runtime import Runtime
 from lkd.looks import forget, look_back
 from lkd.packages import overrides
@@ -34,6 +35,13 @@ HOOKS = (
     "on_train_end",
 )
 """Hooks of the client's module that local training calls."""
+
+SKIPS = (
+    "{}.on_train_batch_start returns -1, by which a Trainer skips the rest of an epoch; a client makes all steps that its "
+    "round plans. Return None there, and give a client fewer steps by LocalTraining(steps=...) or leave batches out by a "
+    "training_step that returns None."
+)
+"""Refusal of a hook that would leave out steps, which algorithms count on."""
 
 
 class LocalLoop(Runtime):
@@ -95,6 +103,7 @@ class LocalLoop(Runtime):
                 clipping.
         """
         module, optimizer, hook = self.worker.module, self.local_optimizer.optimizer, self._hook
+        log = self.worker.log
         scheduler = self.local_optimizer.scheduler if self.local_optimizer.by_step else None
         # each client has its own: a scale that depends on other clients would not be reproducible
         scales = getattr(self.trainer.precision_plugin, "scaler", None) is not None
@@ -103,11 +112,13 @@ class LocalLoop(Runtime):
         module.train()
         forget(module)  # checks that a failed client has left undone
         hook("on_train_start")
-        index, ends, self._without_loss = 0, True, 0
+        index, ends, self._without_loss, trained_on = 0, True, 0, 0
         for made in range(1, context.planned + 1):
             if ends:
                 hook("on_train_epoch_start")
+                index = 0
             index, ends = self._gather(batches, index)
+            trained_on += len(self._batches)
             if correct is not None:
                 self._rng = self.rng_state()
             output: Any = None
@@ -115,7 +126,9 @@ class LocalLoop(Runtime):
             for place, (batch, number) in enumerate(self._batches):
                 if place:
                     hook("on_train_batch_end", output, *self._batches[place - 1])
-                hook("on_train_batch_start", batch, number)
+                log.at(batch)
+                if hook("on_train_batch_start", batch, number) == -1:
+                    raise RefusalError(SKIPS.format(type(module).__name__))
                 output, loss = self._forward(batch, number)
                 output = self._outputs(output, loss)
                 if loss is None:
@@ -140,11 +153,13 @@ class LocalLoop(Runtime):
             for parameter in trained:  # what zero_grad does, without its bookkeeping for the profiler
                 parameter.grad = None
             self.clock.check()
+            log.at(None)
             if ends:
+                look_back(module)  # the next batch is the first of an epoch, which begins the looks anew
                 hook("on_train_epoch_end")
         hook("on_train_end")
         look_back(module)
-        self._batches, self._trained = [], index
+        self._batches, self._trained = [], trained_on
 
     def idle(self) -> dict[str, float]:
         """Counts the batches of the last training for which `training_step` gave no loss.
@@ -155,12 +170,11 @@ class LocalLoop(Runtime):
         counts = {"without_loss": float(self._without_loss), "batches": float(self._trained)}
         return counts if self._without_loss else {}
 
-    def _hook(self, name: str, *args: Any) -> None:
-        if name in self.hooks:
-            self.hooks[name](*args)
+    def _hook(self, name: str, *args: Any) -> Any:
+        return self.hooks[name](*args) if name in self.hooks else None
 
     def _gather(self, batches: Iterator[tuple[bool, Any]], index: int) -> tuple[int, bool]:
-        """Takes the batches of one optimizer step; at the end of an epoch they may be fewer."""
+        """Takes the batches of one optimizer step, from number `index` on; at the end of an epoch they may be fewer."""
         self._batches, ends = [], False
         while not ends and len(self._batches) < self.accumulate:
             ends, batch = next(batches)

@@ -31,6 +31,17 @@ UNCALLED = (
 )
 """Hooks that local training does not call; a module that overrides one is refused."""
 
+MOVED = (
+    "{} changes {} in training, which is frozen (requires_grad=False), such as a moving average: every client keeps its own "
+    "from round to round, and the server's model has that of the start. To average it over the clients, register it as a "
+    "buffer."
+)
+THAWED = (
+    "{} trains {} at a client, which was frozen (requires_grad=False) when the federation began: every client keeps its own "
+    "from round to round, and the server's model has that of the start. To unfreeze a layer in a later round, leave it "
+    "trainable at the start and freeze it in on_train_start in the rounds before (self.current_epoch is the round)."
+)
+
 
 class Worker:
     """Holder of the module, which knows the tensors that are shared and those that are a client's own.
@@ -66,7 +77,7 @@ class Worker:
                 part.distributed_available_fn = _never
                 part.reset()  # a copy made after a validation holds its figures
         self.patterns = list(personal)
-        self._told = False
+        self._told: set[str] = set()
         self._own_names(module)
 
     def _own_names(self, source: LightningModule) -> None:
@@ -173,16 +184,17 @@ class Worker:
         return moved({n: now.get(n, self.tensors[n]) for n in names}, self.module.device)
 
     def moving(self) -> list[str]:
-        """Finds frozen weights that training has changed, such as a moving average: the client's own."""
+        """Finds weights that were frozen at the start and that training has changed: the client's own."""
         found = [n for n in self._frozen if not torch.equal(self.tensors[n], self._rest[n])]
-        if found and not self._told:
-            self._told = True
-            rank_zero_warn(
-                f"{type(self.module).__name__} changes {found[0]} in training, which is frozen (requires_grad=False), such as a moving "
-                "average: every client keeps its own from round to round, and the server's model has that of the start. To average it over "
-                "the clients, register it as a buffer."
-            )
+        thawed = [n for n in found if self.tensors[n].requires_grad]  # frozen again for the next client
+        self._tell(THAWED, thawed)
+        self._tell(MOVED, [n for n in found if n not in thawed])
         return found
+
+    def _tell(self, sentence: str, names: Sequence[str]) -> None:
+        if names and sentence not in self._told:
+            self._told.add(sentence)
+            rank_zero_warn(sentence.format(type(self.module).__name__, names[0]))
 
     @contextlib.contextmanager
     def at(self, point: Sequence[Tensor]) -> Iterator[None]:

@@ -1,7 +1,6 @@
 """One step of several clients: their models as stacked tensors, and the gradients of their batches."""
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from lkd.federated.client.context import CARRIED, SCRATCH, scratch_of
-from lkd.federated.client.functional_step import Step, functional_step
+from lkd.federated.client.functional_step import Step, functional_step, reads_index
 from lkd.federated.client.model_slot import ModelSlot
 from lkd.federated.client.stacked.batches import stacks
 from lkd.federated.client.stacked.logs import StackedLog
@@ -43,7 +42,8 @@ class StackedStep:
     tensors: Tensors
     ordered: Sequence[Callable[[], Iterable[Any]]] = ()
     _batches: list[Any] = field(default_factory=list)
-    _index: int = 0
+    _numbers: list[int] = field(default_factory=list)  # of each client's batch in its epoch
+    _index: int = 0  # that of the batches in a step
     _rng: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -59,10 +59,20 @@ class StackedStep:
         self.clients = len(next(iter(self.leaves.values())))
         self.log, self.looks = StackedLog(self.clients, worker.log), StackedLooks(self.clients)
         self._step: Step = functional_step(module, worker.log)
+        self._numbers, self._reads_index = [0] * self.clients, reads_index(module.training_step)
 
-    def _now(self) -> Step:
+    def _own(self, params: Tensors, buffers: Tensors, batch: Any) -> Any:
         """The module's own step, with the number of the present batches."""
-        return functools.partial(self._step, batch_idx=self._index)
+        return self._step(params, buffers, batch, batch_idx=self._index)
+
+    def _groups(self, there: list[int]) -> Iterator[tuple[list[int], Any]]:
+        """Stacks the batches of these clients that have the same shapes, and numbers if the step reads them."""
+        alike: dict[int, list[int]] = {}
+        for client in there:
+            alike.setdefault(self._numbers[client] if self._reads_index else 0, []).append(client)
+        for clients in alike.values():
+            for places, batch in stacks([self._batches[client] for client in clients]):
+                yield [clients[place] for place in places], batch
 
     def _set(self, gradients: Tensors) -> None:
         for name, leaf in self.leaves.items():
@@ -86,12 +96,13 @@ class StackedStep:
             ValueError: If it reaches a weight with some batches of the stack, and not with others.
         """
         there = [i for i, batch in enumerate(self._batches) if batch is not None]
-        groups = list(stacks([self._batches[i] for i in there]))
+        groups = list(self._groups(there))
         whole = len(groups) == 1 and len(there) == self.clients
         stacked = vmap(self._carrying(step), randomness="different")
         found: list[tuple[Tensor | None, Tensors]] = []
-        for places, batch in groups:
-            rows = None if whole else torch.tensor([there[place] for place in places])
+        for clients, batch in groups:
+            rows = None if whole else torch.tensor(clients)
+            self._index = self._numbers[clients[0]]
             found.append((rows, self._of_rows(stacked, leaves, batch, rows, keeps)))
         reached = found[0][1].keys()
         if any(gradients.keys() != reached for _, gradients in found):

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.func import vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from lkd.federated.client.checks import require_descent
 from lkd.federated.client.functional_step import functional
-from lkd.federated.client.minimize import LONE
+from lkd.federated.client.minimize import LONE, OTHER
 from lkd.federated.client.single_samples import watching
 from lkd.federated.client.stacked.batches import stacks
 from lkd.federated.client.stacked.logs import StackedLog
@@ -46,10 +47,12 @@ class StackedLoop(StackedStep):
             optimizer, own.optimizer
         )  # rates that the algorithm has scaled; the module asks for these
         self.slot.module.train()
+        self._numbers = [0] * self.clients
         for made in range(1, context.planned + 1):
-            self._batches = [self.on_device(next(each)[1]) for each in batches]
-            self._index, self._rng = made - 1, self.slot.loop.rng_state()
-            self._set(self._gradients(self._now(), self.leaves, keeps=True))
+            ends, given = zip(*(next(each) for each in batches), strict=True)
+            self._batches = [self.on_device(batch) for batch in given]
+            self._rng = self.slot.loop.rng_state()
+            self._set(self._gradients(self._own, self.leaves, keeps=True))
             if correct is not None:
                 correct(context)
             self._clip()
@@ -58,6 +61,7 @@ class StackedLoop(StackedStep):
             context.steps += 1
             if scheduler is not None and made % own.frequency == 0:
                 scheduler.step()
+            self._numbers = [0 if end else n + 1 for n, end in zip(self._numbers, ends, strict=True)]
         copy_settings(own.optimizer, optimizer)
         self._set({})
 
@@ -69,7 +73,8 @@ class StackedLoop(StackedStep):
             loss: Computes the loss of a batch by the module.
         """
         module, optimizer = self.slot.module, self.local_optimizer.optimizer
-        whole = functional(module, loss)
+        require_descent(OTHER, optimizer)
+        whole, self._numbers = functional(module, loss), [0] * self.clients
 
         def step(params: Tensors, buffers: Tensors, batch: Any) -> tuple[Tensor, tuple[Tensors, Tensors]]:
             value, after = whole(params, buffers, batch)
@@ -130,7 +135,7 @@ class StackedLoop(StackedStep):
         after = loop.rng_state()
         loop.set_rng(self._rng)
         try:
-            return self._dense(self._gradients(self._now(), self._at(point)))
+            return self._dense(self._gradients(self._own, self._at(point)))
         finally:
             loop.set_rng(after)
 
@@ -153,7 +158,7 @@ class StackedLoop(StackedStep):
         total = [torch.zeros_like(p) for p in self.worker.parameters]
         samples = torch.zeros(self.clients, device=self.slot.module.device)
         passes = [iter(each()) for each in self.ordered]
-        self._index = 0
+        self._numbers = [0] * self.clients
         while True:
             given = [next(each, None) for each in passes]
             self._batches = [None if batch is None else self.on_device(batch) for batch in given]
@@ -161,11 +166,11 @@ class StackedLoop(StackedStep):
                 return [t / samples.to(t).reshape(-1, *[1] * (t.ndim - 1)) for t in total]
             sizes = [0 if batch is None else extract_batch_size(batch) for batch in self._batches]
             weights = torch.tensor(sizes, device=samples.device)
-            gradients = self._dense(self._gradients(self._now(), self._at(point), keeps=True))
+            gradients = self._dense(self._gradients(self._own, self._at(point), keeps=True))
             for t, gradient in zip(total, gradients, strict=True):
                 t += gradient * weights.to(t).reshape(-1, *[1] * (t.ndim - 1))
             samples += weights
-            self._index += 1
+            self._numbers = [number + 1 for number in self._numbers]
 
     def _dense(self, gradients: Tensors) -> list[Tensor]:
         """Gradients of the shared weights in their order, zeros where the loss does not reach one."""
