@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lkd.batches import Keys
 from lkd.callbacks.example import example_batch, without_loggers
+from lkd.callbacks.several import add_up
 from lkd.distillation import Distiller
 from lkd.distillation.adapters import ADAPTERS, LAYERS, SHAPES, layers_of, may_adapt, pairs_of
 from lkd.federated import Federation
@@ -112,6 +113,7 @@ class Distillation(Callback):
             raise ValueError(
                 f"precision={trainer.precision!r} does not go with distillation; use 'bf16-mixed' or such."
             )
+        add_up([c for c in cast(Any, trainer).callbacks if isinstance(c, Distillation)])
         self._saved = self._left = None
         self.distiller.thaws = any(isinstance(c, BaseFinetuning) for c in cast(Any, trainer).callbacks)
         students = taught(pl_module)

@@ -1,5 +1,6 @@
 """The student's half of a distilled step: its own losses, while the compared layers are tapped."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -146,3 +147,9 @@ def run(
             )
         raise
     return None if losses is None else Passed(*losses, outputs, inputs, before)
+
+
+def precision_of(module: LightningModule) -> contextlib.AbstractContextManager[Any]:
+    """Returns the context in which the Trainer of a module, if it has one, runs training steps."""
+    plugin = getattr(module._trainer, "precision_plugin", None)
+    return contextlib.nullcontext() if plugin is None else plugin.train_step_context()
