@@ -86,6 +86,7 @@ class Distiller:
         self.teacher = teacher
         self.terms = name_terms(terms)
         self.student_input, self.input_key, self.label_key = student_input, input_key, label_key
+        self._sees = [student_input] if terms and input_key is None else []
         self.own = OwnLosses(
             alpha,
             relabel,
@@ -226,6 +227,7 @@ class Distiller:
         pairs = self._pairs(module, passed, batch)
         if first:
             refuse_probabilities(pairs)
+        known.told = known.told or passed.tell_of_calls(module, self.terms.values(), self._sees)
         adapters = getattr(module, ADAPTERS, None)
         if adapters is None and may_adapt(self.terms.values()):
             adapters = self._adopt_late(module, pairs)
@@ -250,9 +252,8 @@ class Distiller:
         args: tuple[Any, ...],
         only_look: bool = False,
     ) -> Passed | None:
-        sees = [self.student_input] if self.terms and self.input_key is None else []
         read = self.input_key is not None or any(term.needs_labels for term in self.terms.values())
-        return run(module, self.own, known, self.terms.values(), batch, args, sees, read, only_look)
+        return run(module, self.own, known, self.terms.values(), batch, args, self._sees, read, only_look)
 
     def _pairs(self, module: LightningModule, passed: Passed, batch: Any) -> list[TermPair]:
         known, pairs = self._known[module], []
