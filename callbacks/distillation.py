@@ -7,11 +7,14 @@ from typing import Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BaseFinetuning
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from lkd.batches import Keys
 from lkd.callbacks.example import example_batch, without_loggers
+from lkd.callbacks.several import add_up
 from lkd.distillation import Distiller
 from lkd.distillation.adapters import ADAPTERS, LAYERS, SHAPES, layers_of, may_adapt, pairs_of
+from lkd.distillation.unmoved import Unmoved
 from lkd.federated import Federation
 from lkd.federated.client.elsewhere import Students
 from lkd.finite import require_finite_weights
@@ -112,7 +115,9 @@ class Distillation(Callback):
             raise ValueError(
                 f"precision={trainer.precision!r} does not go with distillation; use 'bf16-mixed' or such."
             )
+        add_up([c for c in cast(Any, trainer).callbacks if isinstance(c, Distillation)])
         self._saved = self._left = None
+        self._unmoved = Unmoved()
         self.distiller.thaws = any(isinstance(c, BaseFinetuning) for c in cast(Any, trainer).callbacks)
         students = taught(pl_module)
         for student in students:
@@ -202,6 +207,19 @@ class Distillation(Callback):
                     mean = trainer.strategy.reduce(parameter.grad, reduce_op="mean")
                     parameter.grad.copy_(cast(Tensor, mean))
 
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Notes where the adapters are, in the first steps."""
+        if self._has_adapters(pl_module):
+            self._unmoved.before(getattr(pl_module, ADAPTERS), optimizer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Warns, after the first steps, if the optimizer does not train the adapters."""
+        self._unmoved.after()
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Checks the losses of the epoch's steps, and logs how often a `CachedTeacher` knew the answer."""
         look_back(pl_module)
@@ -224,10 +242,14 @@ class Distillation(Callback):
         checkpoint.setdefault("callbacks", {}).setdefault(self.state_key, {})
         checkpoint.update(self._learned(pl_module) or self._left or {})
 
+    def _has_adapters(self, pl_module: LightningModule) -> bool:
+        """Tells whether the module has adapters, and this callback's, not another one's."""
+        return bool(len(getattr(pl_module, ADAPTERS, ()))) and may_adapt(self.distiller.terms.values())
+
     def _learned(self, pl_module: LightningModule) -> dict[str, Any]:
-        adapters: nn.ModuleDict = getattr(pl_module, ADAPTERS, nn.ModuleDict())
-        if not len(adapters) or not may_adapt(self.distiller.terms.values()):  # or another callback's
+        if not self._has_adapters(pl_module):
             return {}
+        adapters: nn.ModuleDict = getattr(pl_module, ADAPTERS)
         layers = layers_of(self.distiller.terms)
         return {ADAPTERS: adapters.state_dict(), SHAPES: self.distiller.shapes, LAYERS: layers}
 

@@ -87,6 +87,7 @@ class MeanTeacher(Distillation):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Moves the average after a step; accumulated batches are one step."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if trainer.global_step > self._seen:
             self._seen = trainer.global_step
             self.average.update(self._followed(pl_module))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 PREFIX = "lkd:"
 _HERE = Path(__file__).parent
-# an installed lkd holds them; in the repository they lie beside it
-FOLDER = next(folder for folder in (_HERE / "configs", _HERE.parent / "configs") if folder.is_dir())
+FOLDER = _HERE / "configs"  # of an installed lkd; in the repository they lie beside it
+if not FOLDER.is_dir():
+    FOLDER = _HERE.parent / "configs"  # may be missing too, where lkd's folder was copied by itself
 _NAMED = re.compile(r"(?<![\w./-])configs/([\w/.-]+\.yaml)")
 
 
@@ -37,6 +38,11 @@ def find(name: str | Path) -> Path:
     """
     if not str(name).startswith(PREFIX):
         return Path(name)
+    if not FOLDER.is_dir():
+        raise FileNotFoundError(
+            f"lkd has no config {str(name)!r}: neither {_HERE / 'configs'} nor {_HERE.parent / 'configs'} is a folder, as where lkd's "
+            "Python files were copied without them; install lkd with pip, or copy configs/ beside them."
+        )
     if name not in (known := names()):
         near = difflib.get_close_matches(str(name), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"all lie in {FOLDER}."

@@ -1,8 +1,11 @@
 """Taps: inputs and outputs of named layers of any module during one forward pass."""
 
+import collections
+import contextlib
+import contextvars
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -15,6 +18,20 @@ from lkd.outermost import Hooks, Outermost
 NOTHING = Kept(None)
 _altered: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], bool]] = weakref.WeakKeyDictionary()
 """For every model: which inputs and outputs of its layers were seen to be changed in place later."""
+
+
+_counts: contextvars.ContextVar[bool] = contextvars.ContextVar("counts", default=True)
+"""Whether calls are counted."""
+
+
+@contextlib.contextmanager
+def uncounted() -> Iterator[None]:
+    """Leaves what runs inside the block out of all counts of calls: a pass that repeats an earlier one."""
+    token = _counts.set(False)
+    try:
+        yield
+    finally:
+        _counts.reset(token)
 
 
 class Call(NamedTuple):
@@ -47,7 +64,7 @@ class Taps:
 
     The hooks live only inside the `with` block, so nothing remains on the model: it can be copied, pickled
     and compiled outside. Of a layer that runs several times the last call is kept, or the last one with
-    gradients, if there are any.
+    gradients, if there are any; `calls` says how many of these there were.
 
     Dicts and lists are copied when the layer runs, so what is taken out of them later does not matter.
     Tensors are not copied by themselves, and after a BatchNorm an in-place layer often changes them before
@@ -96,6 +113,8 @@ class Taps:
         self._outermost_ran: dict[str, Ran] = {}
         self._outermost = Outermost(model)
         self._learned: set[str] = set()
+        self._open: collections.Counter[tuple[bool, str]] = collections.Counter()
+        self._calls: collections.Counter[tuple[bool, str]] = collections.Counter()
         self._undo: list[Any] = []
         self._known = _altered.setdefault(model, {})
 
@@ -124,15 +143,25 @@ class Taps:
         """Whether every tapped layer has run."""
         return len(self._ran) == len(self._layers)
 
+    @property
+    def learned(self) -> bool:
+        """Whether every tapped layer has run with gradients, so that no call without them is the last."""
+        return len(self._learned) == len(self._layers)
+
     def _recorder(self, ran: dict[str, Ran], name: str) -> Hooks:
         waiting: list[Kept] = []
+        counted = (ran is self._ran, name)
 
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._open[counted] += 1
             waiting.append(self._keep(self._key(name), "given", (args, kwargs), (args, kwargs)))
 
         def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             given = waiting.pop() if waiting else Kept((args, kwargs))  # it may have been running already
             learns, key = torch.is_grad_enabled(), self._key(name)
+            self._open[counted] -= 1
+            if learns and _counts.get() and self._open[counted] <= 0:  # not inside of its own call
+                self._calls[counted] += 1
             if name in self._learned and not learns:
                 return  # such as a metric, which takes no part in training
             if learns and ran is self._ran:
@@ -180,6 +209,7 @@ class Taps:
         name = parse(address, self._argument).module
         if name not in self._ran and name == "" and self._searches and len(self._outermost_ran) == 1:
             self.root, self._ran[""] = next(iter(self._outermost_ran.items()))
+            self._calls[True, ""] = self._calls[False, self.root]
         if name not in self._ran:
             raise ValueError(self._missing(address, name))
         if self._searches and name == "" and self.root is None:
@@ -201,6 +231,18 @@ class Taps:
             f"{self._argument}={address!r}: {where} did not run during the step; name a layer that does, "
             f"such as one of {[n for n, _ in self.model.named_children()]}."
         )
+
+    def calls(self, address: str) -> int:
+        """Returns how many times the layer has run with gradients.
+
+        Example:
+            >>> net = nn.Linear(1, 1)
+            >>> with Taps(net, [""]) as taps:
+            ...     _ = net(torch.ones(1, 1)), net.forward(torch.ones(2, 1))
+            >>> taps.calls("")
+            2
+        """
+        return self._calls[True, parse(address, self._argument).module]
 
     def _as_it_was(self, kept: Kept, part: Any, key: tuple[Any, ...], side: str, address: str) -> Any:
         if not kept.changed(part):

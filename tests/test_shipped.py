@@ -1,5 +1,6 @@
 """lkd's own configs are found in any folder, by `lkd:` or their full path; what is not there is named."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -44,6 +45,20 @@ def test_every_name_in_them_is_there():
         for found in re.findall(r"lkd:[\w./-]+", text):
             assert shipped.find(found.rstrip(".")).is_file(), f"{name} names {found}"
         assert yaml.safe_load(text), name
+
+
+def test_a_copy_of_lkds_files_alone_says_where_the_configs_would_be(tmp_path):
+    path = tmp_path / "lkd/shipped.py"
+    path.parent.mkdir()
+    path.write_bytes(shipped.Path(shipped.__file__).read_bytes())
+    spec = importlib.util.spec_from_file_location("shipped_alone", path)
+    alone = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(alone)
+    assert alone.find("mine.yaml").name == "mine.yaml" and not alone.names() and not alone.is_own("mine.yaml")
+    with pytest.raises(
+        FileNotFoundError, match=f"no config '{ORACLE}': neither .*lkd/configs nor .* is a folder"
+    ):
+        alone.find(ORACLE)
 
 
 def test_a_copy_in_the_working_directory_is_the_users_own(capsys, tmp_path):

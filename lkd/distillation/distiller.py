@@ -1,6 +1,5 @@
 """The mechanism of distillation: attaches a teacher and loss terms to any module, and detaches them."""
 
-import contextlib
 import copy
 import functools
 import inspect
@@ -20,7 +19,7 @@ from lkd.distillation.own_losses import OwnLosses, Relabel, Step, silent
 from lkd.distillation.pairing import TermPair, name_terms, pair_up, require_gradient, student_layers
 from lkd.distillation.probabilities import refuse_probabilities
 from lkd.distillation.samples import require_samples
-from lkd.distillation.student import Known, Passed, run
+from lkd.distillation.student import Known, Passed, precision_of, run
 from lkd.distillation.wrapping import wrap
 from lkd.finite import require_finite
 from lkd.looks import looking
@@ -87,6 +86,7 @@ class Distiller:
         self.teacher = teacher
         self.terms = name_terms(terms)
         self.student_input, self.input_key, self.label_key = student_input, input_key, label_key
+        self._sees = [student_input] if terms and input_key is None else []
         self.own = OwnLosses(
             alpha,
             relabel,
@@ -96,6 +96,8 @@ class Distiller:
         )
         self.thaws = False
         """Whether a callback unfreezes layers during the run, so that they may lack a gradient before."""
+        self.last = True
+        """Whether no other distillation of the module runs around this one, which then logs the sum of all."""
         self.shapes: dict[str, list[Any]] = {}
         """Shapes and layers that the adapters were made from, for a checkpoint."""
         self._undo: list[Callable[[], Any]] = []
@@ -169,7 +171,7 @@ class Distiller:
         """
         batch = shallow(batch)  # a step may take entries out
         args = (0,) if len(inspect.signature(module.training_step).parameters) > 1 else ()
-        with silent(module), unchanged(module), _precision(module), torch.enable_grad():
+        with silent(module), unchanged(module), precision_of(module), torch.enable_grad():
             try:
                 passed = self._pass(module, self._known[module], batch, args, only_look=True)
             except Exception:  # the step may need what only hooks of the running fit make
@@ -200,7 +202,7 @@ class Distiller:
         self.shapes = shapes_of(pairs)
         self._undo.append(hold(module, adapters, as_child=self.thaws))
         if batch is not None:
-            with isolate_rng(), _precision(module), torch.no_grad():
+            with isolate_rng(), precision_of(module), torch.no_grad():
                 for pair in pairs:  # on copies, since what adapters remember begins with the first step
                     self._value(pair, batch, copy.deepcopy(_entry(adapters, pair.name)))
         return adapters
@@ -225,6 +227,7 @@ class Distiller:
         pairs = self._pairs(module, passed, batch)
         if first:
             refuse_probabilities(pairs)
+        known.told = known.told or passed.tell_of_calls(module, self.terms.values(), self._sees)
         adapters = getattr(module, ADAPTERS, None)
         if adapters is None and may_adapt(self.terms.values()):
             adapters = self._adopt_late(module, pairs)
@@ -235,7 +238,9 @@ class Distiller:
             total = total + pair.term.weight * value
         require_finite(module, total, logs)
         samples = size([pair.student for pair in pairs if not pair.term.raw] or batch)
-        for name, value in {**logs, "total": total.detach()}.items():
+        if self.last:
+            logs["total"] = total.detach()
+        for name, value in logs.items():
             module.log(f"distillation/{name}", value, batch_size=samples)
         return {**passed.output, "loss": total} if isinstance(passed.output, dict) else total
 
@@ -247,9 +252,8 @@ class Distiller:
         args: tuple[Any, ...],
         only_look: bool = False,
     ) -> Passed | None:
-        sees = [self.student_input] if self.terms and self.input_key is None else []
         read = self.input_key is not None or any(term.needs_labels for term in self.terms.values())
-        return run(module, self.own, known, self.terms.values(), batch, args, sees, read, only_look)
+        return run(module, self.own, known, self.terms.values(), batch, args, self._sees, read, only_look)
 
     def _pairs(self, module: LightningModule, passed: Passed, batch: Any) -> list[TermPair]:
         known, pairs = self._known[module], []
@@ -293,11 +297,6 @@ class Distiller:
         if len(adapters := getattr(module, ADAPTERS, nn.ModuleDict())):
             train_along(configured, adapters)
         return configured
-
-
-def _precision(module: LightningModule) -> contextlib.AbstractContextManager[Any]:
-    plugin = getattr(module._trainer, "precision_plugin", None)
-    return contextlib.nullcontext() if plugin is None else plugin.train_step_context()
 
 
 def _entry(adapters: Any, name: str) -> nn.Module | None:

@@ -12,7 +12,7 @@ from lkd.addresses import find_layer
 from lkd.batches import Keys, begins_with_labels, call_of
 from lkd.checks import expect
 from lkd.kept import Kept
-from lkd.taps import Call
+from lkd.taps import Call, uncounted
 
 Relabel = Callable[[Any], Any]
 Step = Callable[..., Any]
@@ -91,7 +91,7 @@ class OwnLosses:
                     "the student's step changes its inputs in place, so that its second pass, on the teacher's labels, would see others; "
                     "let it make a new tensor, as x = x / 255 does."
                 )
-            with silent(module) if self.alpha > 0 else contextlib.nullcontext():
+            with _again(module) if self.alpha > 0 else contextlib.nullcontext():
                 output = step(module, relabeled, *args)
             if output is None:
                 return None
@@ -164,3 +164,10 @@ def silent(module: LightningModule) -> Iterator[None]:
         for name in ("log", "log_dict"):
             delattr(module, name)
         vars(module).update(before)
+
+
+@contextlib.contextmanager
+def _again(module: LightningModule) -> Iterator[None]:
+    """Runs a step a second time on the same inputs: nothing is logged, and no call counts twice."""
+    with silent(module), uncounted():
+        yield

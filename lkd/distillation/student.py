@@ -1,10 +1,12 @@
 """The student's half of a distilled step: its own losses, while the compared layers are tapped."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from lkd.addresses import parse
@@ -28,6 +30,7 @@ class Known:
         ran: Whether a step has finished.
         moves: Whether a gradient reaches all that is compared.
         adapted: Whether the module's adapters are made.
+        told: Whether it has been warned of calls that are not compared.
     """
 
     step: Step
@@ -36,6 +39,7 @@ class Known:
     ran: bool = False
     moves: bool = False
     adapted: bool = False
+    told: bool = False
 
 
 @dataclasses.dataclass
@@ -78,6 +82,29 @@ class Passed:
                 "teacher is to be given it before or after that; let the step make a new tensor, as x = x - mean does."
             )
         return call
+
+    def tell_of_calls(self, module: LightningModule, terms: Iterable[Term], sees: list[str]) -> bool:
+        """Warns if what is compared, or repeated by the teacher, ran several times with gradients.
+
+        Args:
+            module: The student.
+            terms: The losses that compare.
+            sees: The layer whose call the teacher repeats, if there is one.
+
+        Returns:
+            Whether it has warned.
+        """
+        named = [("student_layer", at, self.outputs) for at in student_layers(terms)]
+        named += [("student_input", at, self.inputs) for at in sees]
+        calls = {f"{argument}={at!r}": count for argument, at, taps in named if (count := taps.calls(at)) > 1}
+        if calls:
+            what = " and ".join(f"{name} {count} times" for name, count in calls.items())
+            rank_zero_warn(
+                f"{type(module).__name__}.training_step runs {what} with gradients, and only the last of these calls is distilled: make one call "
+                "of all samples, self(torch.cat([a, b])), or make the one that is meant the last, or name a layer or an entry of "
+                "the batch that belongs to it alone as student_layer and student_input or input_key."
+            )
+        return bool(calls)
 
     def require_guess(self, terms: Iterable[Term]) -> None:
         """Refuses the layer found for the student's forward if a layer without weights comes before the loss.
@@ -126,7 +153,7 @@ def run(
     root = known.root if known.root is not None else own.root(module)
 
     def seen() -> None:
-        if only_look and outputs.complete and inputs.complete:
+        if only_look and outputs.learned and inputs.learned:
             raise Reached
 
     outputs = Taps(module, student_layers(terms), "student_layer", root, seen, sides=("gave",))
@@ -146,3 +173,9 @@ def run(
             )
         raise
     return None if losses is None else Passed(*losses, outputs, inputs, before)
+
+
+def precision_of(module: LightningModule) -> contextlib.AbstractContextManager[Any]:
+    """Returns the context in which the Trainer of a module, if it has one, runs training steps."""
+    plugin = getattr(module._trainer, "precision_plugin", None)
+    return contextlib.nullcontext() if plugin is None else plugin.train_step_context()

@@ -62,10 +62,15 @@ def plain(value: Any, depth: int = 8) -> bytes | None:
         return repr({k: v for k, v in sorted(said.items()) if v is not None}).encode()
     if isinstance(value, (list, tuple)) and not isinstance(value, torch.Size):
         return repr([plain(v, depth - 1) for v in value]).encode()
-    by_value = dataclasses.is_dataclass(value) and not isinstance(value, (type, nn.Module))
-    if by_value or isinstance(value, types.SimpleNamespace):
+    if by_value(value):
         return plain(vars(value), depth - 1) if hasattr(value, "__dict__") else None
     return None
+
+
+def by_value(value: Any) -> bool:
+    """Returns whether an object is told by what it holds, as a dataclass is."""
+    of_class = dataclasses.is_dataclass(value) and not isinstance(value, (type, nn.Module))
+    return of_class or isinstance(value, types.SimpleNamespace)
 
 
 def _closed_over(function: types.FunctionType) -> Iterator[Any]:

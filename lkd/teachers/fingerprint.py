@@ -13,8 +13,9 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lkd.kept import version
+from lkd.plain_objects import objects_in
 from lkd.teachers.callables import Called
-from lkd.teachers.contents import numbers, of_callable, of_class, plain
+from lkd.teachers.contents import by_value, numbers, of_callable, of_class, plain
 
 SHARE = 0.02
 """Share of the time for reading everything again, to find uncounted changes (through `.data`, in a list)."""
@@ -29,8 +30,10 @@ class Fingerprint:
     when everything is read again.
 
     It covers parameters and buffers; the numbers, strings and tensors that modules hold (thresholds,
-    statistics); the code of the modules' classes, of functions in the same file that they call and of a
-    callable; and PyTorch's version. It does not cover code in other files, and objects that modules hold.
+    statistics), also in objects of users' own classes such as a config; the code of all these classes, of
+    functions in the same file that they call and of a callable; and PyTorch's version. It does not cover code
+    in other files, objects without attributes (with `__slots__`, from extensions) and those of the libraries
+    in `lkd.plain_objects`.
 
     Args:
         model: The teacher's model.
@@ -62,7 +65,7 @@ class Fingerprint:
         if not self._known or marks != self._marks or self._set_anew() or time.monotonic() > self._next:
             start = time.monotonic()
             self.reads += 1
-            self._settings = [self._noted(path, module) for path, module in self.model.named_modules()]
+            self._settings = [self._noted(path, holder) for path, holder in self._holders()]
             self._tensors = [t for _, t in self._weights() if type(t) in (Tensor, nn.Parameter)]
             self._marks = [(tensor.data_ptr(), version(tensor)) for tensor in self._tensors]
             self._known = self._read()
@@ -74,22 +77,36 @@ class Fingerprint:
         self._known = ""
 
     def attributes(self) -> dict[str, bytes]:
-        """Describes what modules hold beside weights, by address."""
+        """Describes what modules, and objects in them, hold beside weights, by address."""
         return {
             f"{path}.{name}": said
-            for path, module in self.model.named_modules()
-            for name, value in vars(module).items()
-            if name not in _COMMON and (said := plain(value)) is not None
+            for path, holder in self._holders()
+            if not by_value(holder)  # which its own holder tells
+            for name, value in _held(holder)
+            if (said := plain(value)) is not None
         }
 
-    def _noted(self, path: str, module: nn.Module) -> tuple[dict[str, Any], int, list[tuple[str, Any]]]:
-        held = vars(module)
+    def _holders(self) -> Iterator[tuple[str, Any]]:
+        """Yields all modules, and the objects in each, unless they are part of what moves."""
+        met: set[int] = set()
+        for path, module in self.model.named_modules():
+            yield path, module
+            for name, value in _held(module):
+                for inside, found in objects_in(value, f"{path}.{name}", met):
+                    if not self._moves(inside):
+                        yield inside, found
+
+    def _moves(self, name: str) -> bool:
+        """Tells whether answering changes an attribute, or what holds it."""
+        return any(name == moving or name.startswith(f"{moving}.") for moving in self.moving)
+
+    def _noted(self, path: str, holder: Any) -> tuple[dict[str, Any], int, list[tuple[str, Any]]]:
         settings = [
             (name, value)
-            for name, value in held.items()
-            if isinstance(value, _SETTINGS) and name not in _COMMON and f"{path}.{name}" not in self.moving
+            for name, value in _held(holder)
+            if isinstance(value, _SETTINGS) and f"{path}.{name}" not in self.moving
         ]
-        return held, len(held), settings
+        return vars(holder), len(vars(holder)), settings
 
     def _set_anew(self) -> bool:
         """Tells whether a module holds another number or string than when everything was read."""
@@ -110,13 +127,18 @@ class Fingerprint:
             if name not in self.moving:
                 digest.update(name.encode() + said)
         seen: set[int] = set()
-        for module in self.model.modules():
-            for owner in type(module).__mro__:
+        for _, holder in self._holders():
+            for owner in type(holder).__mro__ if not by_value(holder) else ():
                 for said in of_class(owner, seen):
                     digest.update(said)
-            if isinstance(module, torch.jit.ScriptModule):
-                digest.update(str(module.code).encode())
-            if isinstance(module, Called):
-                for said in of_callable(module.function, seen):
+            if isinstance(holder, torch.jit.ScriptModule):
+                digest.update(str(holder.code).encode())
+            if isinstance(holder, Called):
+                for said in of_callable(holder.function, seen):
                     digest.update(said)
         return digest.hexdigest()
+
+
+def _held(holder: Any) -> list[tuple[str, Any]]:
+    """Lists the attributes of a module or object that may be settings."""
+    return [(name, value) for name, value in vars(holder).items() if name not in _COMMON]

@@ -1,4 +1,5 @@
 import copy
+import warnings
 
 import pytest
 import torch
@@ -130,6 +131,74 @@ def test_adapters_join_an_optimizer_that_does_not_take_all_parameters():
     )
     trainer.fit(student, digits())
     assert len(held) == len(list(student.parameters())) + 2
+
+
+class Around(torch.optim.Optimizer):
+    """An optimizer around another one, with groups of its own, as packages write them."""
+
+    def __init__(self, inner, shares=False, zeroes=False):
+        self.inner, self.zeroes = inner, zeroes
+        super().__init__([{"params": [p for g in inner.param_groups for p in g["params"]]}], {"lr": 0.1})
+        if shares:
+            self.param_groups = inner.param_groups
+
+    def step(self, closure=None):
+        loss = None if closure is None else closure()
+        self.inner.step()
+        return loss
+
+    def zero_grad(self, set_to_none=True):
+        super().zero_grad(set_to_none) if self.zeroes else self.inner.zero_grad(set_to_none)
+
+
+def wrapped(rate=lambda step: 1.0, names=False, **options):
+    class Wrapped(Plain):
+        def configure_optimizers(self):
+            extra = self.distillation_adapters.parameters() if names else ()
+            optimizer = Around(torch.optim.SGD([*self.parameters(), *extra], lr=0.1), **options)
+            scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+            return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    return seeded(0, lambda: Wrapped(16))
+
+
+def fit_with_adapter(student, **options):
+    """Returns how far the adapters have moved."""
+    callback = FeatureDistillation(Teacher(seeded(1, lambda: Plain(48))), {"net.1": "net.1"}, weight=1.0)
+    values = []
+
+    def note():
+        values.append(torch.cat([p.detach().flatten() for p in student.distillation_adapters.parameters()]))
+
+    student.on_train_start = student.on_train_end = note
+    quick_trainer(callbacks=[callback], max_epochs=2, **options).fit(student, digits())
+    return float((values[0] - values[1]).abs().max())
+
+
+UNMOVED = "3 steps of Around have moved the student and not them"
+
+
+@pytest.mark.parametrize("zeroes", [True, False])
+@pytest.mark.parametrize("options", [{}, {"accumulate_grad_batches": 2}])
+def test_an_optimizer_that_leaves_the_adapters_where_they_are_is_said(zeroes, options):
+    with pytest.warns(UserWarning, match=UNMOVED) as said:
+        assert fit_with_adapter(wrapped(zeroes=zeroes), **options) == 0
+    assert sum("have moved the student" in str(warning.message) for warning in said) == 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: wrapped(shares=True),
+        lambda: wrapped(names=True),
+        lambda: wrapped(rate=lambda step: 0.1 * (step > 4), shares=True),  # nothing moves at first
+        lambda: seeded(0, Plain),
+    ],
+)
+def test_adapters_that_train_are_not_warned_of(make):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=f".*{UNMOVED}")
+        assert fit_with_adapter(make()) > 0
 
 
 @pytest.mark.parametrize("preset", ["logit", "feature", "relation", "dkd"])

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lkd.callbacks import EMA, Distillation, FeatureDistillation, LogitDistillation
+from lkd.distillation import Distiller
 from lkd.distillation.adapters import ADAPTERS
 from lkd.losses import KD, FitNets
 from lkd.teachers import Teacher
@@ -27,6 +28,18 @@ def features(**kwargs):
     return FeatureDistillation(
         Teacher(seeded(1, lambda: Plain(32))), {"net.1": "net.1"}, weight=1.0, **kwargs
     )
+
+
+def beside():
+    return Distillation(Teacher(seeded(1, lambda: Plain(32))), [KD(weight=0.9)])
+
+
+def relabeling():
+    callback = beside()
+    callback.distiller = Distiller(
+        callback.teacher, [], 1.0, relabel=lambda batch: batch, relabeled_weight=1.0
+    )
+    return callback
 
 
 BOTH = pytest.mark.parametrize("callback", [logits, features])
@@ -424,7 +437,7 @@ def test_one_frozen_layer_among_several_is_refused():
 def test_two_callbacks_with_adapters_are_refused_and_one_beside_logits_is_not(tmp_path):
     with pytest.raises(ValueError, match="two distillation callbacks learn adapters for Plain"):
         quick_trainer(callbacks=[features(), features()]).fit(Plain(), digits())
-    for order in ((features, logits), (logits, features)):
+    for order in ((features, beside), (logits, features)):
 
         def fit(epochs, checkpoint=None, order=order):
             trainer = quick_trainer(
@@ -438,3 +451,43 @@ def test_two_callbacks_with_adapters_are_refused_and_one_beside_logits_is_not(tm
             return module.net[1].weight, trainer.checkpoint_callback.best_model_path
 
         assert torch.equal(fit(2)[0], fit(2, fit(1)[1])[0])
+
+
+def test_two_callbacks_add_up_where_only_the_first_weights_the_labels():
+    class Logs(Plain):
+        """Keeps what is logged."""
+
+        def log(self, name, value, *args, **kwargs):
+            vars(self).setdefault("said", []).append((name, float(value)))
+
+    batch = next(iter(digits()))
+    callbacks = [Distillation(Teacher(seeded(1, Plain)), [KD(temperature=1.0)], alpha=0.5)]
+    callbacks.append(FeatureDistillation(Teacher(seeded(2, Plain)), {"net.1": "net.1"}, weight=2.0))
+    callbacks.append(Distillation(Teacher(seeded(3, Plain)), [KD(temperature=1.0)]))
+    module = seeded(0, Logs)
+    quick_trainer(callbacks=callbacks, limit_train_batches=1).fit(module, digits())
+    said = dict(module.said)
+    assert sorted(name for name, _ in module.said) == sorted(said), "a name was logged twice"
+    own = F.cross_entropy(seeded(0, Plain)(batch[0]), batch[1]).item()
+    expected = 0.5 * own + said["distillation/kd"] + 2.0 * said["distillation/fitnets"]
+    expected += said["distillation/kd_2"]
+    assert said["distillation/total"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: [features(), logits()], "LogitDistillation comes after FeatureDistillation, .* alpha=0.1"),
+        (lambda: [logits(), logits()], "LogitDistillation comes after LogitDistillation"),
+        (
+            lambda: [features(), relabeling()],
+            "Distillation comes after .* pseudo-labels would repeat the terms",
+        ),
+    ],
+)
+def test_two_callbacks_that_do_not_add_up_are_refused_before_a_teacher_is_made(make, message):
+    callbacks = make()
+    for callback in callbacks:
+        callback.teacher.prepare = lambda: pytest.fail("a teacher was made")
+    with pytest.raises(ValueError, match=message):
+        quick_trainer(callbacks=callbacks).fit(Plain(), digits())

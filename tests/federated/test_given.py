@@ -121,6 +121,12 @@ def test_what_a_trainer_does_by_itself_is_a_clients_work(given):
         trainer(1, **given).fit(federation, loader(two_clients()))
 
 
+@pytest.mark.parametrize("batches", [1, 0.5])
+def test_rounds_cannot_be_overfitted(batches):
+    with pytest.raises(ValueError, match=rf"Trainer\(overfit_batches={batches}\) .* leave it out"):
+        trainer(1, overfit_batches=batches).fit(Federation(Quadratic()), loader(two_clients()))
+
+
 class NoOptimizer(Quadratic):
     def configure_optimizers(self):
         return None

@@ -295,6 +295,35 @@ def test_a_number_that_changes_while_a_teacher_runs_is_seen_at_once(net, tmp_pat
         torch.testing.assert_close(teacher(images(4)), Teacher(net)(images(4)))
 
 
+def test_a_setting_in_an_object_that_the_teacher_holds_is_of_its_state(tmp_path):
+    class Config:
+        def __init__(self, scale):
+            self.scale, self.calls = scale, 0
+
+    class Configured(Counted):
+        def forward(self, x):
+            self.config.calls += 1
+            return super().forward(x) * self.config.scale
+
+    def configured(scale):
+        net = seeded(0, Configured)
+        net.config = Config(scale)
+        return net
+
+    CachedTeacher(configured(1.0), tmp_path)(images(4))
+    again = CachedTeacher(configured(1.0), tmp_path)
+    again(images(4)), again(images(4))
+    assert again.loaded.asked == [4, 1], "a count in the object is no change"
+    net = configured(3.0)
+    teacher = CachedTeacher(net, tmp_path)
+    with pytest.warns(UserWarning, match="answers of another state of the teacher Configured"):
+        torch.testing.assert_close(teacher(images(4)), Teacher(net)(images(4)))
+    teacher._watched._next = float("inf")
+    net.config.scale = 4.0
+    with pytest.warns(UserWarning, match="has changed since it was asked last"):
+        torch.testing.assert_close(teacher(images(4)), Teacher(net)(images(4)))
+
+
 def test_what_a_teacher_said_between_a_change_that_nothing_tells_of_and_the_end_of_an_epoch_is_dropped(
     net, tmp_path
 ):

@@ -186,6 +186,68 @@ def test_another_number_is_seen_at_once_and_without_reading_everything_when_ther
     assert len({first, second, watched.now()}) == 3 and watched.reads == 3
 
 
+class Config:
+    """A user's settings, which know whose they are and count."""
+
+    factor = 1.0
+
+    def __init__(self, scale=1.0, owner=None):
+        self.scale, self.owner, self.calls, self.inner = scale, owner, 0, []
+
+    def apply(self, x):
+        return x * self.scale
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: setattr(config, "scale", 2.0),
+        lambda config: setattr(config.inner[0], "scale", 2.0),
+        lambda config: setattr(config.inner[1]["third"], "scale", 2.0),
+        lambda config: setattr(Config, "factor", 2.0),
+        lambda config: setattr(Config, "apply", lambda self, x: x + self.scale),
+    ],
+)
+def test_settings_in_objects_that_a_module_holds_are_seen(net, change, monkeypatch):
+    for name in ("factor", "apply"):
+        monkeypatch.setattr(Config, name, vars(Config)[name])  # put back afterwards
+    net.body.config = Config()
+    net.body.config.inner = [Config(owner=net.body.config), {"third": Config(owner=net)}]
+    before = mark(net)
+    assert mark(copy.deepcopy(net)) == before
+    change(net.body.config)
+    assert mark(net) != before
+
+
+def test_a_number_in_an_object_is_seen_at_once_and_what_answering_changes_in_it_is_not(net, monkeypatch):
+    net.config, net.history = Config(), []
+    watched = Fingerprint(net)
+    watched.moving = {".config.calls", ".history"}
+    marks = []
+    for change in (
+        lambda: None,
+        lambda: setattr(net.config, "calls", 7),
+        lambda: net.history.append(Config()),
+    ):
+        change()
+        marks.append(watched.now())
+        watched._next = float("inf")  # no time to look again
+    assert watched.reads == 1 and len(set(marks)) == 1
+    watched.forget()
+    assert watched.now() == marks[0]
+    watched._next = float("inf")
+    net.config.scale = 3.0
+    assert watched.now() != marks[0] and watched.reads == 3
+
+
+def test_a_data_set_in_a_module_is_not_walked_through(net):
+    net.config = Config()
+    net.config.inner = [Config() for _ in range(1001)]
+    before = mark(net)
+    net.config.inner[-1].scale = 2.0
+    assert mark(net) == before
+
+
 def test_what_holds_itself_is_told_all_the_same(net):
     net.itself, net.other = [1], {}
     net.itself.append(net.itself)

@@ -7,7 +7,7 @@ import numpy as np
 from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.context import ClientContext
-from lkd.federated.knowledge.common.box_codec import find, learn, pack, unpack
+from lkd.federated.knowledge.common.box_codec import check_finds, find, learn, pack, unpack
 from lkd.federated.knowledge.common.box_fusion import Confidence, weighted_box_fusion
 from lkd.federated.knowledge.common.forward import draw
 from lkd.federated.protocol.tensors import Tensors
@@ -89,6 +89,8 @@ class BoxExchange(Algorithm):
     def round(self, server: "ServerRound") -> Tensors:
         """Collects the cameras' boxes, fuses them for each camera, and lets cameras learn and train."""
         server.public  # noqa: B018  # raises without public data, before anything is trained
+        for model in server.models:
+            check_finds(model)
         if self.topology is not None and server.index == 0:
             self.topology.check(server.population)
         edges = None if self.topology is None else self.topology.edges(server.population, server.index)

@@ -11,7 +11,7 @@ from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.client.configured_optimizers import parse
 from lkd.federated.knowledge.box_exchange import fuse
-from lkd.federated.knowledge.common.box_codec import find, learn
+from lkd.federated.knowledge.common.box_codec import check_finds, find, learn
 from lkd.federated.knowledge.common.box_fusion import Confidence
 from lkd.federated.knowledge.common.client_ensemble import as_client
 from lkd.federated.knowledge.common.forward import draw
@@ -45,7 +45,8 @@ class FedDFBoxes(Algorithm):
         weighting: How clients' weights are averaged.
 
     Raises:
-        ValueError: For numbers out of range; in the first round, for data without public frames.
+        ValueError: For numbers out of range; in the first round, for data without public frames or
+            modules without `detect`.
     """
 
     supports_multiple_models = True
@@ -80,6 +81,8 @@ class FedDFBoxes(Algorithm):
         if not self.epochs:
             return super().round(server)
         check_whole_models(server, "FedDFBoxes")
+        for model in server.models:
+            check_finds(model)
         rows = draw(server.seed, server.index, len(server.public), self.samples)
         found: list[tuple[int, Tensors]] = []
         delta = server.mean(self._listen(server, rows, found))["delta"]

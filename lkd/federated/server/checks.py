@@ -1,7 +1,7 @@
 """Checks of a federation's parts and data, and of the result of an algorithm."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
@@ -83,10 +83,10 @@ def check_outlier_factor(factor: float | None) -> float | None:
 
 
 def check_trainer(trainer: Trainer) -> None:
-    """Refuses Trainer options that would act at the server instead of the clients.
+    """Refuses Trainer options that would act at the server instead of the clients, or on rounds.
 
     Raises:
-        ValueError: If there is one; the message says how to set it for clients.
+        ValueError: If there is one; the message says what to set instead.
     """
     for name, off in (("gradient_clip_val", (None, 0)), ("accumulate_grad_batches", (1,))):
         value = getattr(trainer, name)
@@ -95,6 +95,12 @@ def check_trainer(trainer: Trainer) -> None:
                 f"Trainer({name}={value}) would be the server's, whose step is a round; the clients have their own: use "
                 f"LocalTraining({name}={value}), on the command line --model.local.{name}={value}."
             )
+    if overfit := cast(Any, trainer).overfit_batches:
+        raise ValueError(
+            f"Trainer(overfit_batches={overfit}) would pick rounds, whose clients are drawn, and not batches of a client: "
+            "leave it out; Trainer(limit_train_batches=1) makes one round an epoch, and to overfit few samples, wrap "
+            "data that has no others in FederatedDataModule."
+        )
 
 
 def check_synced(modules: Sequence[nn.Module], ranks: int) -> None:

@@ -191,12 +191,18 @@ def test_repeats_are_bit_identical():
     assert first == second
 
 
-def test_modules_that_find_no_boxes_are_one_sentence():
-    class Blind(OneBox):
-        detect = None
+class Blind(OneBox):
+    detect = None
 
-    with pytest.raises(Exception, match=r"Blind has no detect\(images\)"):
-        run(BoxExchange(), module=Blind())
+    def training_step(self, batch, batch_idx):
+        raise AssertionError("a client has trained")
+
+
+@pytest.mark.parametrize("algorithm", [BoxExchange, FedDFBoxes])
+@pytest.mark.parametrize("one", [{"module": Blind()}, {"other_models": [Blind(extra=1)]}], ids=["all", "one"])
+def test_modules_that_find_no_boxes_are_one_sentence_before_a_client_trains(algorithm, one):
+    with pytest.raises(ValueError, match=r"Blind has no detect\(images\)"):
+        run(algorithm(), **one)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from lkd.federated.client.minimize import minimize
 from lkd.federated.knowledge.common.batch_inputs import public_batches
@@ -17,6 +17,19 @@ from lkd.federated.protocol.tensors import Tensors
 
 FINEST = 65535
 """Number of steps of a coordinate, a 16-bit fraction of the image: a fiftieth of a pixel at 1280."""
+
+
+def check_finds(module: nn.Module) -> None:
+    """Refuses a module that finds no boxes.
+
+    Raises:
+        ValueError: If it has no `detect`.
+    """
+    if getattr(module, "detect", None) is None:
+        raise ValueError(
+            f"{type(module).__name__} has no detect(images), so there are no boxes to exchange: federate a "
+            "lkd.modules.Detector or give the module that method, or exchange class scores, as FedMD does."
+        )
 
 
 @torch.no_grad()
@@ -46,9 +59,8 @@ def find(
     Raises:
         ValueError: If the module has no `detect`, or the public data are no frames.
     """
-    detect: Any = getattr(module, "detect", None)
-    if detect is None:
-        raise ValueError(f"{type(module).__name__} has no detect(images), so there are no boxes to exchange.")
+    check_finds(module)
+    detect: Any = module.detect
     training = module.training
     module.eval()
     found: list[Found] = []
