@@ -4,7 +4,8 @@ import re
 from decimal import Decimal
 from pathlib import PurePath
 
-_DECIMAL = r"(?<!\d)(?<!\d\.)\d+\.\d+(?!\.?\d)"  # not 12.30.05, whose parts are whole numbers
+DECIMAL = r"(?<!\d)(?<!\d\.)\d+\.\d+(?!\.?\d)"
+"""Pattern of a decimal number in a name; not of 12.30.05, whose parts are whole numbers."""
 
 
 def natural_key(text: str) -> tuple[list[str | Decimal], str]:
@@ -19,7 +20,7 @@ def natural_key(text: str) -> tuple[list[str | Decimal], str]:
         >>> sorted(["1.5", "1.75", "1.25", "12.9.1", "12.10.1"], key=natural_key)
         ['1.25', '1.5', '1.75', '12.9.1', '12.10.1']
     """
-    parts = re.split(rf"({_DECIMAL}|\d+)", text)
+    parts = re.split(rf"({DECIMAL}|\d+)", text)
     # by place: of other characters that Python calls digits, such as ², no number can be made
     return [Decimal(part) if place % 2 else part for place, part in enumerate(parts)], text
 
@@ -43,7 +44,7 @@ def padded(text: str, width: int = 12) -> str:
         >>> padded("cam_7.25", width=3)
         'cam_007.25'
     """
-    return re.sub(rf"({_DECIMAL})|\d+", lambda found: _wide(found[0], width, bool(found[1])), text)
+    return re.sub(rf"({DECIMAL})|\d+", lambda found: _wide(found[0], width, bool(found[1])), text)
 
 
 def _wide(number: str, width: int, decimal: bool) -> str:

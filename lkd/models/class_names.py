@@ -19,5 +19,5 @@ def written_names(network: Any) -> list[str] | None:
     """
     names = getattr(network, "names", None) or []
     named = [str(name) for name in ([names[k] for k in sorted(names)] if isinstance(names, dict) else names)]
-    known = len(set(named)) == len(named) and not all(name.isdigit() for name in named)
+    known = len(set(named)) == len(named) and not all(name.isdecimal() for name in named)
     return named if known else None

@@ -110,7 +110,7 @@ class Ensemble(Teacher):
         if not layer or layer.startswith(":"):
             return None, layer
         number, _, name = layer.partition(".")
-        if not number.isdigit() or int(number) >= len(self.teachers):
+        if not number.isdecimal() or int(number) >= len(self.teachers):
             raise ValueError(
                 f"teacher_layer={layer!r} must be '' or begin with the number of a teacher, 0 to "
                 f"{len(self.teachers) - 1}, as in '0.body.3'."

@@ -70,7 +70,7 @@ def read_boxes(
     elif (text := read_text(path)).startswith(HEADER):
         marks = read_bbgt(text, path)
     else:
-        numbers = {int(name): label for name, label in classes.items() if name.isdigit()}
+        numbers = {int(name): label for name, label in classes.items() if name.isdecimal()}
         return FrameLabels(*read_yolo(path, numbers or None, left_out=left_out), 0)
     width, height = size or image_size(picture)
     found, regions = LabeledBoxes(left_out), 0

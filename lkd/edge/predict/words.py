@@ -166,7 +166,7 @@ def _models(args: Sequence[str]) -> list[str]:
 
 
 def _is_number(word: str) -> bool:
-    return word[1:].replace(".", "", 1).isdigit()
+    return word[1:].replace(".", "", 1).isdecimal()
 
 
 def _reuse(text: str) -> Reuse:
@@ -177,7 +177,7 @@ def _reuse(text: str) -> Reuse:
 
 
 def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a number of 1 or more")
     return int(text)
 
@@ -187,6 +187,6 @@ def _names(text: str) -> list[str]:
 
 
 def _pictures(text: str) -> int | None:
-    if text not in ("all", "none") and not text.isdigit():
+    if text not in ("all", "none") and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} must be all, none, or a number")
     return None if text == "all" else 0 if text == "none" else int(text)

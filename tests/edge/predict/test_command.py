@@ -151,10 +151,11 @@ def test_only_damaged_pictures(place):
         call("in/b.png", "--model", "runs/one/export/student.onnx")
 
 
-def test_a_choice_that_is_none(place, capsys):
+@pytest.mark.parametrize("word", ["some", "²"])  # which is a digit to Python, and no number
+def test_a_choice_that_is_none(place, capsys, word):
     with pytest.raises(SystemExit) as ended:
-        call("in", "--model", "runs/one/export/student.onnx", "--pictures", "some")
-    assert ended.value.code == 2 and "'some' must be all, none, or a number" in capsys.readouterr().err
+        call("in", "--model", "runs/one/export/student.onnx", "--pictures", word)
+    assert ended.value.code == 2 and f"{word!r} must be all, none, or a number" in capsys.readouterr().err
 
 
 def test_a_flag_with_a_value(place, capsys):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lkd.edge.predict.frame import Frame, FrameSource
 from lkd.edge.predict.sources import PictureSource
+from lkd.natural_order import DECIMAL
 
 Moment = tuple[str, float]
 """Camera, and time in seconds."""
@@ -16,7 +17,7 @@ _DATED = re.compile(
     r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T ]*(\d\d)[-_.:h]?(\d\d)"
     r"(?:[-_.:m]?(\d\d)(?:[.,](\d{6}|\d{3}))?)?(?!\d)"
 )
-_NUMBERED = re.compile(r"(.*?)(\d+)(\D*)$", re.DOTALL)
+_NUMBERED = re.compile(rf"(.*?)({DECIMAL}|\d+)(\D*)$", re.DOTALL)
 _BEHIND_A_DATE = re.compile(
     r"(.*(?<!\d)(?:19|20)\d\d[-_.]?\d\d[-_.]?\d\d[-_. ]+)(\d{6}|\d{4})(\D.*)?$", re.DOTALL
 )
@@ -99,6 +100,8 @@ def moment(path: Path, step_s: float | None = None) -> Moment:
         ('gate', 1447312140.0)
         >>> moment(Path("images/cam1_road_12.jpg"), step_s=0.5)
         ('images/cam1_road', 6.0)
+        >>> moment(Path("gate_1.25.jpg"), step_s=1)
+        ('gate', 1.25)
     """
     if dated := _date(path.stem):
         when, rest = dated
@@ -113,7 +116,7 @@ def moment(path: Path, step_s: float | None = None) -> Moment:
             f"reuse: {path} has a number and no date with a time in its name, and age is counted in seconds: say how many lie "
             "between two numbers, as --reuse '{step_s: 0.5}'."
         )
-    return _camera(path, f"{numbered[1]}-{numbered[3]}"), int(numbered[2]) * step_s
+    return _camera(path, f"{numbered[1]}-{numbered[3]}"), float(numbered[2]) * step_s
 
 
 def _check(found: dict[Path, Moment]) -> None:
@@ -148,12 +151,13 @@ def seconds(text: str, step_s: float | None = None) -> float | None:
         step_s: Seconds between two consecutive numbers; None if numbers are no times.
 
     Example:
-        >>> seconds("2015-11-12T07:09"), seconds("12", step_s=0.5), seconds("12")
-        (1447312140.0, 6.0, None)
+        >>> seconds("2015-11-12T07:09"), seconds("12", step_s=0.5), seconds("12.5", step_s=2), seconds("12")
+        (1447312140.0, 6.0, 25.0, None)
     """
     if dated := _date(text):
         return dated[0]
-    return int(text) * step_s if step_s is not None and text.isdecimal() else None
+    number = re.fullmatch(rf"{DECIMAL}|\d+", text)
+    return float(text) * step_s if step_s is not None and number else None
 
 
 def _counter(paths: Sequence[Path]) -> Path | None:

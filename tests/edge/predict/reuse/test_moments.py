@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lkd.edge.predict.frame import Frame
-from lkd.edge.predict.reuse.moments import FrameMoments, moment
+from lkd.edge.predict.reuse.moments import FrameMoments, moment, seconds
 from lkd.edge.predict.sources import PictureSource
 
 
@@ -83,6 +83,12 @@ def test_times_that_are_no_counter_are_times(times):
     image = np.zeros((1, 1, 3), np.uint8)
     ages = [moments(Frame(str(path), 0, None, image))[1] % 86400 for path in paths]
     assert ages == [60.0 * (60 * int(time[:2]) + int(time[2:])) for time in times]
+
+
+def test_a_number_may_be_decimal():
+    found = [moment(Path(f"gate_{number}.jpg"), step_s=1) for number in ("1.5", "1.25", "2", "2020.1.7")]
+    assert found == [("gate", 1.5), ("gate", 1.25), ("gate", 2.0), ("gate_2020.1", 7.0)]
+    assert seconds("000000000001.25", 2.0) == 2.5 and seconds("1.2.5", 2.0) is None
 
 
 def test_a_number_that_is_no_date_is_a_number():
