@@ -395,7 +395,7 @@ def test_steps_that_fp16_skips_are_not_counted():
     federation = run(
         FedAvg(),
         1,
-        [Point(0, [(1, 1.0)], 1)],
+        [Point(0, [(1, 1.0)] * 3, 1, batch=1)],
         LocalTraining(steps=3),
         Overflow(),
         trainer_args={"plugins": [plugin]},
