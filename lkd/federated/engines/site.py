@@ -6,7 +6,7 @@ from multiprocessing.connection import Connection
 from typing import Any, cast
 
 from lkd.federated.engines.remote import GRACE
-from lkd.federated.engines.site_answers import kept
+from lkd.federated.engines.site_answers import kept, listed
 from lkd.federated.protocol.messages import Message, RefusalError, Reply
 from lkd.federated.protocol.tensors import Groups
 from lkd.federated.protocol.wire import pack, unpack
@@ -106,16 +106,16 @@ class Site:
             RefusalError: If it says what another site's client keeps, or what cannot be used.
             ConnectionError: See `told`.
         """
-        body = self.ask({"do": "states"})[1]
+        head, body = self.ask({"do": "states"})
         try:
-            return kept(unpack(body, Reply), clients)
+            return kept(head.get("kept"), unpack(body, Reply), clients)
         except ValueError as error:
             raise RefusalError(f"site {self.name}: of what its clients keep, {error}") from error
 
     def restore(self, states: dict[int, dict[str, Any]]) -> None:
         """Gives the site's clients what they have kept."""
-        groups = {f"{client}/{name}": group for client, of in states.items() for name, group in of.items()}
-        self.ask({"do": "restore"}, pack(Message(groups)))
+        whose, groups = listed(states)
+        self.ask({"do": "restore", "kept": whose}, pack(Message(groups)))
 
     def end(self) -> str:
         """Gives the connection up; returns what became of the site."""

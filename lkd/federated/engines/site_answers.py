@@ -1,6 +1,6 @@
 """Checks of what a site says of its clients, since a server trusts no site."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, get_args
 
 from lkd.federated.protocol.client_data import ClientInfo, Part
@@ -54,11 +54,25 @@ def _fault(one: Any, seen: Collection[int]) -> str:
     return ""
 
 
-def kept(told: Message | Reply, clients: Collection[int]) -> dict[int, Groups]:
+def listed(states: Mapping[int, Groups]) -> tuple[list[list[Any]], Groups]:
+    """Puts what clients keep into one message: the client and the name of each group, and the groups in order.
+
+    Example:
+        >>> import torch
+        >>> listed({3: {"c": {"w": torch.ones(1)}}})
+        ([[3, 'c']], {'0': {'w': tensor([1.])}})
+    """
+    each = [(client, name, group) for client, of in states.items() for name, group in of.items()]
+    whose: list[list[Any]] = [[client, name] for client, name, _ in each]
+    return whose, {str(place): group for place, (_, _, group) in enumerate(each)}
+
+
+def kept(whose: Any, told: Message | Reply, clients: Collection[int]) -> dict[int, Groups]:
     """Returns what a site's clients keep, by client; on both sides, since neither trusts the other.
 
     Args:
-        told: What the other says, with groups named `client/group`.
+        whose: The client and the name of each group, as `listed` gave it.
+        told: What the other says, with the groups.
         clients: The clients of the site.
 
     Raises:
@@ -66,17 +80,25 @@ def kept(told: Message | Reply, clients: Collection[int]) -> dict[int, Groups]:
             finite.
     """
     found: dict[int, Groups] = {}
-    for name, group in told.tensors.items():
-        client, _, of = name.partition("/")
-        if not (client.isascii() and client.isdigit() and len(client) < 10 and int(client) in clients):
-            raise ValueError(f"{name!r:.80} must be of one of the site's clients, {sorted(clients)}")
+    places = [str(place) for place in range(len(whose))] if isinstance(whose, list) else None
+    if places is None or list(told.tensors) != places:
+        raise ValueError(f"the list of whose they are, {whose!r:.80}, must have an entry for each group")
+    for owner, group in zip(whose, told.tensors.values(), strict=True):
+        if not (isinstance(owner, list) and len(owner) == 2 and _whole(owner[0], 0) and _short(owner[1])):
+            raise ValueError(f"{owner!r:.80} must be a client and a name")
+        client, of = owner
+        if client not in clients:
+            raise ValueError(
+                f"{of!r} of client {client} must be of one of the site's clients, {sorted(clients)}"
+            )
+        name = f"client {client}'s {of}"
         if strange := [key for key, tensor in group.items() if not is_exchanged(tensor)]:
             raise ValueError(
-                f"{name}'s {strange[0]!r:.80} is of {group[strange[0]].dtype}, which lkd does not exchange"
+                f"{name} has {strange[0]!r:.80} of {group[strange[0]].dtype}, which lkd does not exchange"
             )
         if not all_finite(group.values()):
-            raise ValueError(f"{name!r:.80} must be finite, and has NaN or infinite numbers")
-        found.setdefault(int(client), {})[of] = group
+            raise ValueError(f"{name} must be finite, and has NaN or infinite numbers")
+        found.setdefault(client, {})[of] = group
     return found
 
 

@@ -16,7 +16,7 @@ from lkd.federated.client.state_files import StateFiles
 from lkd.federated.engines.local_file import LocalFile
 from lkd.federated.engines.placed import Placed, Seat
 from lkd.federated.engines.plan import make_callbacks, make_federation
-from lkd.federated.engines.site_answers import kept
+from lkd.federated.engines.site_answers import kept, listed
 from lkd.federated.engines.worker_process import do
 from lkd.federated.protocol.client_data import ClientInfo
 from lkd.federated.protocol.messages import Message, Reply
@@ -82,11 +82,10 @@ class SiteProcess:
             case "keep":
                 self._store.keep(str(command["group"]))
             case "states":
-                held = self._store.state_dict().items()
-                groups = {f"{client}/{name}": group for client, of in held for name, group in of.items()}
-                return {}, pack(Reply(groups))
+                whose, groups = listed(self._store.state_dict())
+                return {"kept": whose}, pack(Reply(groups))
             case "restore":
-                self._restore(unpack(body, Message))
+                self._restore(command.get("kept"), unpack(body, Message))
             case _ if self._side is None:
                 raise ValueError("this site has not begun: its server has to describe the federation first.")
             case _:
@@ -139,9 +138,9 @@ class SiteProcess:
             side.host.slots[int(kind)].worker.set_start(tensors)
         self._side, self._seats = side, seen.seats
 
-    def _restore(self, message: Message) -> None:
+    def _restore(self, whose: Any, message: Message) -> None:
         try:
-            self._store.load_state_dict(kept(message, self._seats))
+            self._store.load_state_dict(kept(whose, message, self._seats))
         except ValueError as error:
             raise ValueError(f"of what the server says clients have kept, {error}") from error
 

@@ -339,11 +339,11 @@ def test_a_start_that_does_not_fit_is_refused(begun, tensors, told):
     assert head["refused"] and re.search(told, head["error"])
 
 
-@pytest.mark.parametrize("name", ["99/c", "-1/c", "../x/c", "0/c"])
-def test_what_other_clients_have_kept_is_refused(begun, name):
+@pytest.mark.parametrize("owner", [[99, "c"], [-1, "c"], ["../x", "c"], [0, "c"]])
+def test_what_other_clients_have_kept_is_refused(begun, owner):
     before = begun._store.state_dict().keys()
     group = {"w": torch.tensor([float("nan")])}
-    head, _ = unframe(begun(frame({"do": "restore"}, pack(Message({name: group})))))
+    head, _ = unframe(begun(frame({"do": "restore", "kept": [owner]}, pack(Message({"0": group})))))
     assert head["refused"] and head["error"].startswith("of what the server says clients have kept, ")
     assert begun._store.state_dict().keys() == before
 

@@ -94,23 +94,29 @@ def test_what_is_right_is_taken():
 
 
 @pytest.mark.parametrize(
-    ("name", "tensor", "told"),
+    ("owner", "tensor", "told"),
     [
-        ("1/c", torch.ones(2), r"'1/c' must be of one of the site's clients, \[0, 2\]"),
-        ("-1/c", torch.ones(2), "'-1/c' must be of one of the site's clients"),
-        ("x/c", torch.ones(2), "'x/c' must be of one of the site's clients"),
-        ("²/c", torch.ones(2), "'²/c' must be of one of the site's clients"),
-        ("2/c", torch.tensor([torch.nan]), "'2/c' must be finite"),
-        ("2/c", torch.zeros(2).to(torch.float8_e5m2), "2/c's 'w' is of torch.float8_e5m2"),
+        ([1, "c"], torch.ones(2), r"'c' of client 1 must be of one of the site's clients, \[0, 2\]"),
+        ([-1, "c"], torch.ones(2), r"\[-1, 'c'\] must be a client and a name"),
+        (["2", "c"], torch.ones(2), r"\['2', 'c'\] must be a client and a name"),
+        ([True, "c"], torch.ones(2), ".* must be a client and a name"),
+        ([2, 3], torch.ones(2), ".* must be a client and a name"),
+        ("2c", torch.ones(2), ".* must be a client and a name"),
+        ([2, "c"], torch.tensor([torch.nan]), "client 2's c must be finite"),
+        ([2, "c"], torch.zeros(2).to(torch.float8_e5m2), "client 2's c has 'w' of torch.float8_e5m2"),
     ],
 )
-def test_what_another_s_clients_keep_is_not_taken(name, tensor, told):
-    right = {"0/c": {"w": torch.ones(2)}}
+def test_what_another_s_clients_keep_is_not_taken(owner, tensor, told):
+    right = {"0": {"w": torch.ones(2)}}
+    both = pack(Reply({**right, "1": {"w": tensor}}))
     with pytest.raises(RefusalError, match=f"^site camera-7: of what its clients keep, {told}"):
-        answering(frame({}, pack(Reply({**right, name: {"w": tensor}})))).states([0, 2])
+        answering(frame({"kept": [[0, "c"], owner]}, both)).states([0, 2])
+    for head in ({}, {"kept": 3}, {"kept": [[0, "c"]]}):
+        with pytest.raises(RefusalError, match="must have an entry for each group"):
+            answering(frame(head, both)).states([0, 2])
     with pytest.raises(RefusalError, match=r"^site camera-7: of what its clients keep, no Reply"):
-        answering(frame({}, b"nothing")).states([0, 2])
-    assert kept(Reply(right), [0, 2])[0]["c"]["w"].sum() == 2
+        answering(frame({"kept": []}, b"nothing")).states([0, 2])
+    assert kept([[0, "c"]], Reply(right), [0, 2])[0]["c"]["w"].sum() == 2
 
 
 @pytest.mark.parametrize("do", ["info", "begin", "start", "keep", "states", "restore"])
@@ -161,14 +167,17 @@ class Spoils(Callback):
 def foreign(data):
     head, body = unframe(data)
     reply = unpack(body, Reply)
-    reply.tensors["99/c"] = {"x": torch.zeros(1)}
-    return frame(head, pack(reply))
+    reply.tensors[str(len(reply.tensors))] = {"x": torch.zeros(1)}
+    return frame({**head, "kept": [*head["kept"], [99, "c"]]}, pack(reply))
 
 
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (foreign, "site site-0: of what its clients keep, '99/c' must be of one of the site's clients"),
+        (
+            foreign,
+            "site site-0: of what its clients keep, 'c' of client 99 must be of one of the site's clients",
+        ),
         (lambda data: frame({"error": "RuntimeError: full"}), "site site-0: RuntimeError: full"),
     ],
 )
