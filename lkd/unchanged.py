@@ -31,6 +31,8 @@ HELD = (
 """Collections whose entries are put back, with the contents of these."""
 DRAWS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 """Generators of random numbers."""
+MOST = 10_000
+"""Entries from which a collection counts as data, and is put back as a whole alone."""
 LARGE = 2**28
 """Bytes from which a tensor or array counts as data, and is not copied."""
 
@@ -185,7 +187,8 @@ def _back(value: Any, seen: set[int], large: int) -> Callable[[], Any] | None:
 def _collection(value: Any, seen: set[int], large: int) -> Callable[[], None]:
     content = copy.copy(value)
     entries = value.values() if isinstance(value, dict) else value
-    inner = _all(_back(entry, seen, large) for entry in entries)
+    # more are data, whose entries nobody changes in a step
+    inner = _all(_back(e, seen, large) for e in entries) if max(len(value), len(seen)) <= MOST else None
 
     def back() -> None:
         value.clear()

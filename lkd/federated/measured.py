@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lkd.checkpoints import FEDERATION, check_current, describe
 from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.verbs import OWN
+from lkd.federated.client.verbs import CODE, OWN
 from lkd.federated.codecs.base import Codec
 from lkd.federated.engines import Engine
 from lkd.federated.members import Members
@@ -220,6 +220,8 @@ class Measured(Members):
         same, clients = saved["algorithm"] == type(self.algorithm).__name__, saved["clients"]
         if not same:
             clients = {client: {OWN: groups[OWN]} for client, groups in clients.items() if OWN in groups}
+        if saved.get("codec", "none") != self._run()["codec"]:  # what another one left out
+            clients = {c: {g: t for g, t in groups.items() if g != CODE} for c, groups in clients.items()}
         slots = saved["optimizer"] if same else None
         self.engine.load_state_dict({c: s for c, s in clients.items() if self.ranks.owns(c)}, slots)
         # weights alone fit any clients, a client's state fits that client only

@@ -269,3 +269,103 @@ def test_a_codec_of_a_users_own():
     plain = weights(federate(None, rounds=4)) - start
     mine = weights(federation) - start
     assert torch.cosine_similarity(plain, mine, dim=0) > 0.5
+
+
+@pytest.mark.parametrize("codec", [LowRank(4, error_feedback=False), Half()], ids=repr)
+def test_a_robust_rule_gets_each_weight_in_its_place(codec):
+    """Parts that differ from weight to weight come in an order of their own."""
+    plain = federate(None, rounds=1, aggregator=CoordinateMedian())
+    coded = federate(codec, rounds=1, aggregator=CoordinateMedian())
+    start = dict(federate(None, rounds=0).model.named_parameters())
+    for name, now in coded.model.named_parameters():
+        there = dict(plain.model.named_parameters())[name] - start[name]
+        assert torch.cosine_similarity((now - start[name]).flatten(), there.flatten(), 0) > 0.6, name
+
+
+@pytest.mark.parametrize("codec", [Half(), Int8(), TopK(0.5), LowRank(1), Deflate(Int8())], ids=repr)
+def test_complex_weights_keep_both_parts(codec):
+    like = {"w": torch.randn(6, 5, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))}
+    kept, arrived = {}, 0
+    for _ in range(60):
+        sent, kept = encoded(codec, {"delta": like}, kept)
+        arrived = arrived + decoded(codec, sent, like)["delta"]["w"]
+    assert (arrived / 60 - like["w"]).norm() < 0.1 * like["w"].norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rests_of_small_types_add_up(dtype):
+    change = {"w": tensor((40, 25), dtype=dtype) * 0.01}
+    kept, arrived = {}, torch.zeros(40, 25, dtype=torch.float64)
+    for _ in range(100):
+        sent, kept = encoded(TopK(0.05), {"delta": change}, kept)
+        arrived += decoded(TopK(0.05), sent, change)["delta"]["w"].double()
+    total = arrived + kept["rest/delta/w"].double()
+    assert (total - 100 * change["w"].double()).norm() < 1e-5 * total.norm()
+
+
+class Breaks(Int8):
+    """Fails at one encoding of a run: in one client's second round."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at, self.count = at, 0
+
+    def encode(self, tensor, start=None):
+        self.count += 1
+        if self.count == self.at:
+            raise RuntimeError("no memory is left")
+        return super().encode(tensor, start)
+
+
+def state_of(federation):
+    return federation.engine.state_dict()["clients"]
+
+
+def same_states(one, other, but=()):
+    for client in one.keys() - set(but):
+        for group, tensors in one[client].items():
+            assert all(torch.allclose(t, other[client][group][n], atol=1e-6) for n, t in tensors.items()), (
+                client,
+                group,
+            )
+
+
+@pytest.mark.parametrize("engine", [Loop, Stacked])
+def test_a_client_that_fails_while_it_encodes_keeps_its_former_state(engine):
+    tensors = 8 * 8  # of a round: of each client four, and four of its control variate
+    whole = federate(Int8(), engine(), SCAFFOLD, rounds=1)
+    broken = federate(Breaks(tensors + 10), engine(), SCAFFOLD, rounds=2)
+    good = federate(Int8(), engine(), SCAFFOLD, rounds=2)
+    failed = [record.client for record in broken.records if record.error]
+    if engine is Loop:
+        assert failed == [1]
+        same_states({1: state_of(whole)[1]}, {1: state_of(broken)[1]})
+        same_states(state_of(good), state_of(broken), but=failed)
+    else:  # the stack has failed, and each works by itself, from the state before it
+        assert failed == []
+        same_states({c: {"c": g["c"]} for c, g in state_of(good).items()}, state_of(broken))
+
+
+def test_a_reply_that_is_refused_as_it_is_decoded_is_undone(monkeypatch):
+    from lkd.federated.server import decoding as module
+
+    whole = federate(Int8(), algorithm=SCAFFOLD, rounds=1)
+    real, calls = module.decoded, []
+
+    def lies(codec, groups, like):
+        calls.append(None)
+        if len(calls) == 8 + 3:
+            raise ValueError("its delta is of another form")
+        return real(codec, groups, like)
+
+    monkeypatch.setattr(module, "decoded", lies)
+    again = federate(Int8(), algorithm=SCAFFOLD, rounds=2)
+    assert [record.client for record in again.records if record.error] == [2]
+    same_states({2: state_of(whole)[2]}, {2: state_of(again)[2]})
+
+
+def test_a_small_reply_does_not_become_many_models():
+    groups = good(Int8())
+    many = {f"g{i}.{part}": groups[f"delta.{part}"] for i in range(9) for part in ("values", "scales")}
+    with pytest.raises(ValueError, match="its 9 groups are more than 8"):
+        decoded(Int8(), many, LIKE)

@@ -154,7 +154,7 @@ class Store:
     def stat(self) -> list[dict[str, Any]]:
         """Returns each teacher's fingerprint, name, answers, bytes, hits, misses and both hit rates."""
         self.flush()
-        with self._sentences():
+        with self._lock, self._sentences():
             return schema.stat(self._connection)
 
     def prune(self, teacher: str | None = None, limit_mb: float | None = None) -> int:
@@ -188,13 +188,14 @@ class Store:
                 raise ValueError(
                     f"teacher={teacher!r} is the begin of {len(meant) or 'no'} fingerprint{'s' if meant else ''} in {self.folder}: there are {shown}."
                 )
-            with self._sentences():
+            with self._lock, self._sentences():
                 dropped += schema.drop(self._connection, meant[0])
         if limit_mb is not None:
-            with self._sentences(), schema.transaction(self._connection):
+            with self._lock, self._sentences(), schema.transaction(self._connection):
                 dropped += schema.shrink(self._connection, limit_mb)
         try:
-            self._connection.execute("VACUUM")
+            with self._lock:
+                self._connection.execute("VACUUM")
         except sqlite3.OperationalError as error:  # SQLite writes a copy of the file beside it
             self._say(f"has dropped {dropped} answers, but its file stays as large as it was ({error})")
         return dropped

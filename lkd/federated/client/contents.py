@@ -14,17 +14,18 @@ NUMBERS = (bool, int, float, str)
 SMALL = 2**20
 """Bytes up to which an array is compared."""
 MOST = 10_000
-"""Entries up to which a collection is looked into; a longer one is data."""
+"""Entries up to which a collection is looked into, and number of collections; what has more is data."""
 Contents = dict[str, Any]
 """The entries of each collection and object, and the state of each tensor and array, by path."""
 
 
-def contents_of(value: Any, path: str) -> Contents:
-    """Notes what a value holds.
+def contents_of(value: Any, path: str, seen: set[int] | None = None) -> Contents:
+    """Notes what a value holds, without what `seen` has already.
 
     Args:
         value: Attribute of a module.
         path: Its name.
+        seen: Ids of all that was looked into; beyond `MOST` nothing more is.
 
     Example:
         >>> held = {"losses": [1.0]}
@@ -33,7 +34,7 @@ def contents_of(value: Any, path: str) -> Contents:
         >>> differing(before, contents_of(held, "figures"))
         ['figures.losses']
     """
-    return dict(_walk(value, path, set()))
+    return dict(_walk(value, path, set() if seen is None else seen))
 
 
 def differing(before: Contents, now: Contents) -> list[str]:
@@ -52,10 +53,11 @@ def _walk(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
         seen.add(id(value))
         inside = vars(value) if is_plain(value) else value
         yield path, list(inside.items()) if isinstance(inside, dict) else list(inside)
-        if len(inside) <= MOST:
+        if len(inside) <= MOST and len(seen) <= MOST:
             entries = inside.items() if isinstance(inside, dict) else enumerate(inside)
             for key, entry in entries if not isinstance(inside, set) else ():
-                yield from _walk(entry, f"{path}.{key}", seen)
+                if not isinstance(entry, (*NUMBERS, bytes)):
+                    yield from _walk(entry, f"{path}.{key}", seen)
 
 
 def _alike(one: Any, other: Any) -> bool:
@@ -65,11 +67,12 @@ def _alike(one: Any, other: Any) -> bool:
     if isinstance(one, bytes):
         return bool(one == other)
     if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(_equal, one, other))
+        return len(one) == len(other) and all(map(equal, one, other))
     return one is other
 
 
-def _equal(one: Any, other: Any) -> bool:
+def equal(one: Any, other: Any) -> bool:
+    """Tells whether two values are the same object, or equal numbers, texts or tuples of these."""
     if type(one) is tuple and type(other) is tuple and len(one) == len(other):
-        return one is other or all(map(_equal, one, other))
+        return one is other or all(map(equal, one, other))
     return one is other or (type(one) is type(other) and isinstance(one, (*NUMBERS, bytes)) and one == other)

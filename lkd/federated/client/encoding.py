@@ -1,7 +1,9 @@
 """A client's changes of the weights in the form in which they travel, and what that form leaves out."""
 
+import torch
+
 from lkd.federated.codecs.base import Codec
-from lkd.federated.protocol.tensors import Groups, Tensors
+from lkd.federated.protocol.tensors import Groups, Tensors, all_finite, as_real
 
 UNCODED = "buffers"
 """Group of a reply that travels as it is: statistics are no changes, whose rest could be sent later."""
@@ -33,14 +35,18 @@ def encoded(codec: Codec, groups: Groups, kept: Tensors) -> tuple[Groups, Tensor
             sent[group] = tensors
             continue
         for name, tensor in tensors.items():
-            key = f"{group}/{name}"
-            rest = kept.get(f"{REST}/{key}")
-            whole = tensor if rest is None else tensor + rest.to(tensor)
-            parts = codec.encode(whole, kept.get(f"{START}/{key}"))
+            key, real = f"{group}/{name}", as_real(tensor)
+            whole = real.to(torch.promote_types(real.dtype, torch.float32))  # in which small rests add up
+            if (rest := kept.get(f"{REST}/{key}")) is not None:
+                whole = whole + rest.to(whole)
+            coded = whole.to(real.dtype)
+            parts = codec.encode(coded, kept.get(f"{START}/{key}"))
             for part, value in parts.items():
                 sent.setdefault(f"{group}.{part}", {})[name] = value
             if codec.error_feedback:
-                keeps[f"{REST}/{key}"] = whole - codec.decode(parts, whole)
-            if (start := codec.start(parts, whole)) is not None:
+                keeps[f"{REST}/{key}"] = whole - codec.decode(parts, coded).to(whole)
+            if (start := codec.start(parts, coded)) is not None:
                 keeps[f"{START}/{key}"] = start
+    if not all_finite([*keeps.values(), *(t for tensors in sent.values() for t in tensors.values())]):
+        raise FloatingPointError(f"what {codec!r} makes of its change is not finite (NaN or infinite)")
     return sent, keeps

@@ -106,6 +106,7 @@ class Host:
             with self.clock.running(timeout):
                 reply = self.encoded(verb, client, self.verbs(verb, data, message))
         except Exception as error:
+            self.undo(client)  # its change may have been kept before it could be encoded
             reply = failed(error)
         reply.client, reply.round = client, message.config.get("round", -1)
         reply.seconds = time.perf_counter() - started

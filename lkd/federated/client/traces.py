@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import nn
 
-from lkd.federated.client.contents import Contents, contents_of, differing
+from lkd.federated.client.contents import Contents, contents_of, differing, equal
 from lkd.federated.client.fresh_metrics import is_metric, reset_attributes
 from lkd.federated.client.parts import named_parts, parameters_of
 from lkd.federated.protocol.tensors import Tensors
@@ -116,9 +116,10 @@ class Traces:
     def contents(self) -> Contents:
         """Returns what the attributes hold: collections, tensors, arrays and objects, however deep."""
         found: Contents = {}
+        seen: set[int] = set()
         for prefix, part, _ in self._parts:
             for key, value in _attributes(part):
-                found |= contents_of(value, f"{prefix}.{key}")
+                found |= contents_of(value, f"{prefix}.{key}", seen)
         return found
 
 
@@ -164,7 +165,8 @@ def _changed(part: nn.Module, before: dict[str, Any]) -> list[tuple[str, Any]]:
     """Lists the attributes that are new, or another object than before."""
     if is_metric(part):
         return []
-    return [(k, v) for k, v in vars(part).items() if (k not in before or before[k] is not v) and k not in OWN]
+    now = vars(part).items()
+    return [(k, v) for k, v in now if (k not in before or not equal(before[k], v)) and k not in OWN]
 
 
 def _attributes_but_figures(part: nn.Module) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class LowRank(Codec):
         if not self._thins(tensor):
             return {"whole": tensor}
         matrix = tensor.flatten(1).float()
-        if start is None:
+        if start is None or start.shape != (matrix.shape[1], self.rank):
             start = torch.randn(
                 matrix.shape[1], self.rank, generator=torch.Generator().manual_seed(matrix.shape[1])
             )

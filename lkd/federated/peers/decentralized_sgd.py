@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.context import ClientContext
-from lkd.federated.peers.peer_weights import adopt, by_sender, combine, stacked, weights_of
+from lkd.federated.peers.peer_weights import adopt, by_sender, combine, listed, weights_of
 from lkd.federated.protocol.tensors import Lists, Tensors, moved
 from lkd.federated.topology import Topology, metropolis_weights
 from lkd.federated.topology.base import check_topology
@@ -80,7 +80,7 @@ class DecentralizedSGD(Algorithm):
         matrix = metropolis_weights(self.topology.edges(server.population, server.index))
         told = {t.client: t.knowledge for t in server.gather(server.train())}
         near = {k: [j for j in told if j != k and matrix[k, j] > 0] for k in told}
-        knowledge = {k: stacked({j: told[j] for j in js}) for k, js in near.items()}
+        knowledge = {k: listed({j: told[j] for j in js}) for k, js in near.items()}
         config = {k: {"senders": js, "weights": [float(matrix[k, j]) for j in js]} for k, js in near.items()}
         for _ in server.call("mix_in", knowledge, to=told, config=config):
             pass

@@ -54,21 +54,24 @@ def combine(parts: Mapping[int, Tensors], weights: Mapping[int, float]) -> Tenso
     return total
 
 
-def stacked(parts: Mapping[int, Tensors]) -> Tensors:
-    """Puts tensors of several clients into one message: each name's are stacked, in the order of `parts`."""
-    names = dict.fromkeys(name for tensors in parts.values() for name in tensors)
-    return {n: torch.stack([tensors[n] for tensors in parts.values() if n in tensors]) for n in names}
+def listed(parts: Mapping[int, Tensors]) -> Tensors:
+    """Puts tensors of several clients into one message, under their places in `parts`; nothing is copied."""
+    return {f"{place}/{name}": t for place, of in enumerate(parts.values()) for name, t in of.items()}
 
 
 def by_sender(tensors: Tensors, senders: Sequence[int]) -> dict[int, Tensors]:
-    """Splits such stacks by client.
+    """Splits the tensors of such a message by client.
 
     Args:
-        tensors: Stacks; each has the tensors of all `senders`.
-        senders: Ids, in the order of the stacks.
+        tensors: The tensors.
+        senders: Ids of the clients, in the order of their places.
 
     Example:
-        >>> by_sender(stacked({3: {"w": torch.ones(1)}, 5: {"w": torch.zeros(1)}}), [3, 5])
+        >>> by_sender(listed({3: {"w": torch.ones(1)}, 5: {"w": torch.zeros(1)}}), [3, 5])
         {3: {'w': tensor([1.])}, 5: {'w': tensor([0.])}}
     """
-    return {j: {name: t[at] for name, t in tensors.items()} for at, j in enumerate(senders)}
+    found: dict[int, Tensors] = {j: {} for j in senders}
+    for key, tensor in tensors.items():
+        place, name = key.split("/", 1)
+        found[senders[int(place)]][name] = tensor
+    return found

@@ -80,7 +80,7 @@ class Lessons:
         places_of = {
             peer: {asked: at for at, asked in enumerate(zip(*(said[n].tolist() for n in KEYS), strict=True))}
             for peer, said in answers.items()
-            if said
+            if len({len(said.get(name, ())) for name in (*KEYS, "heads")}) == 1 and "heads" in said
         }
         for step, places in enumerate(picks.tolist()):
             for which, place in enumerate(places):

@@ -19,7 +19,7 @@ from lkd.federated.knowledge.common.own_checkpoints import state
 from lkd.federated.peers.meta_stopping import MetaStopping
 from lkd.federated.peers.model_versions import Ledger
 from lkd.federated.peers.peer_heads import Strategy, look, neighbors_loss, validation_losses
-from lkd.federated.peers.peer_weights import by_sender, stacked, weights_of
+from lkd.federated.peers.peer_weights import by_sender, listed, weights_of
 from lkd.federated.protocol.tensor_names import matches
 from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.topology import Topology
@@ -179,22 +179,24 @@ class TwoHeads(Algorithm):
         judged = {j for j in told if ledger.active(j)} if self.stopping is not None else set()
         config = {
             k: {
-                "heads": list(letter),
-                "backbones": [j for j in letter if not ledger.knows(k, j)],
+                "senders": list(letter),
                 "judges": [j for j in (k, *edges[k]) if j in judged],
             }
             for k, letter in letters.items()
         }
-        knowledge = {k: stacked(letter) for k, letter in letters.items()}
+        knowledge = {k: listed(letter) for k, letter in letters.items()}
         replies = server.gather(server.call("receive", knowledge, config=config))
         for reply in replies:
             for j in letters[reply.client]:
                 ledger.receives(reply.client, j)
         if self.stopping is not None:
             measured = {
-                r.client: dict(zip(config[r.client]["judges"], r.knowledge["losses"].tolist(), strict=True))
+                r.client: {
+                    j: r.metrics[f"loss {place}"]
+                    for place, j in enumerate(config[r.client]["judges"])
+                    if f"loss {place}" in r.metrics
+                }
                 for r in replies
-                if r.knowledge
             }
             self._stop(self.stopping, ledger, measured, judged)
 
@@ -225,18 +227,15 @@ class TwoHeads(Algorithm):
 
     def receive(self, context: ClientContext) -> None:
         """Keeps what the client was sent, and measures the models that it is asked to."""
-        for senders, of_head in (("heads", True), ("backbones", False)):
-            stacks = {n: t for n, t in context.knowledge.items() if matches(n, [self.second]) == of_head}
-            for j, tensors in by_sender(stacks, context.config[senders]).items():
-                context.memory |= {f"{j}/{name}": t.clone() for name, t in tensors.items()}
-                context.save_state = True
+        for j, tensors in by_sender(context.knowledge, context.config["senders"]).items():
+            context.memory |= {f"{j}/{name}": tensor for name, tensor in tensors.items()}
+            context.save_state = True
         judged = context.config["judges"]
         held = {**_held(context), context.client.id: {}}
         if judged:
             models = {j: held[j] for j in judged}
             losses = validation_losses(context, models, self.second, self.label_key, self.input_key)
-            in_order = [losses[j] for j in judged]
-            context.reply_tensors = {"losses": torch.tensor(in_order, dtype=torch.float64)}
+            context.reply_metrics = {f"loss {place}": losses[j] for place, j in enumerate(judged)}
 
     def begin(self, context: ClientContext) -> None:
         """Prepares the client's teachers; a client that has stopped makes no step."""

@@ -193,9 +193,11 @@ class Reduction:
         The rule gets changes of statistics, not statistics, which clipping would shrink. Complex numbers
         count as two real coordinates, so that distances and norms are right.
         """
-        buffers = reply.tensors["buffers"]
+        buffers, delta = reply.tensors["buffers"], reply.tensors["delta"]
+        theirs = {at: own for own, at in self._layouts[self._layout_of(reply)].weights.items()}
         changes = [buffers[n] - before for n, before in self._buffers.items()]
-        return torch.cat([as_real(t).flatten() for t in (*reply.tensors["delta"].values(), *changes)])
+        # by name: the order of a reply's tensors is the client's
+        return torch.cat([as_real(t).flatten() for t in (*(delta[theirs[n]] for n in self._x), *changes)])
 
     def _by_rule(self, updates: list[tuple[int, Tensor]]) -> tuple[Tensors, Tensors]:
         """Applies the rule to weights and buffers together; returns the change of each."""

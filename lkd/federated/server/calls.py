@@ -98,7 +98,9 @@ class Calls:
 
         def take(reply: Reply, error: str) -> Iterator[Reply]:
             client = asked[reply.client]
-            if error and not reply.error:
+            if error and (
+                not reply.error or reply.travelled is not None
+            ):  # refused here, after its client kept it
                 self._undo(reply.client)
             record = self._records.enter(client, messages[reply.client].nbytes, reply, error)
             if verb == "train" or error:

@@ -3,14 +3,19 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from lkd.federated.codecs.base import Codec, Form
 from lkd.federated.codecs.deflate import BYTES
 from lkd.federated.protocol.messages import Message, Reply
-from lkd.federated.protocol.tensors import Groups, Tensors, all_finite
+from lkd.federated.protocol.tensors import Groups, Tensors, all_finite, as_real
 
 Exchange = Callable[[str, dict[int, Message]], Iterator[Reply]]
+
+
+MOST = 8
+"""Groups of a reply that are decoded; algorithms here have two."""
 
 
 def decoding(exchange: Exchange, codec: Codec, like: Callable[[int], Tensors]) -> Exchange:
@@ -57,7 +62,7 @@ def decoded(codec: Codec, groups: Groups, like: Tensors) -> Groups:
         {'delta': {'w': tensor([1., 2.])}}
     """
     found: Groups = {}
-    forms = {name: codec.form(tensor) for name, tensor in like.items()}
+    forms = {name: codec.form(as_real(tensor)) for name, tensor in like.items()}
     known = {part for form in forms.values() for part in form}
     parts: dict[str, dict[str, Tensors]] = {}
     for key, tensors in groups.items():
@@ -67,15 +72,20 @@ def decoded(codec: Codec, groups: Groups, like: Tensors) -> Groups:
             continue
         for name, tensor in tensors.items():
             parts.setdefault(group, {}).setdefault(name, {})[part] = tensor
+    if len(parts) > MOST:  # each is as large as the model once it is decoded
+        raise ValueError(f"its {len(parts)} groups are more than {MOST}")
     for group, by_name in parts.items():
         if by_name.keys() != like.keys():
-            raise ValueError(f"its {group} does not have the server's names")
-        for name, given in by_name.items():
-            _check(f"{group} {name}", given, forms[name])
+            raise ValueError(f"its {group:.40} does not have the server's names")
+        found[group] = {}
+        for name, tensor in like.items():
+            _check(f"{group} {name}", by_name[name], forms[name])
+            real = as_real(tensor)
             try:
-                found.setdefault(group, {})[name] = codec.decode(given, like[name])
-            except ValueError as error:
+                value = codec.decode(by_name[name], real)
+            except Exception as error:  # of a codec of anybody's, on what may be anybody's reply
                 raise ValueError(f"its {group} {name}: {error}") from error
+            found[group][name] = torch.view_as_complex(value.contiguous()) if tensor.is_complex() else value
     return found
 
 

@@ -236,6 +236,24 @@ def test_what_means_the_same_is_stacked_all_the_same(kind, algorithm, recwarn):
     assert [str(w.message) for w in recwarn if "engine=Stacked" in str(w.message)] == []
 
 
+class Measures(Own):
+    """Sets what it finds anew in every step, to the same value."""
+
+    size = None
+
+    def add(self):
+        self.size = (6, "features")
+
+    def loss(self, x, y):
+        self.size = (int(x.shape[1]), "features")
+        return super().loss(x, y)
+
+
+def test_an_attribute_that_is_set_to_what_it_was_has_not_changed(recwarn):
+    weights(Measures, Stacked())
+    assert [w for w in recwarn if "changes" in str(w.message) or "engine=Stacked" in str(w.message)] == []
+
+
 def test_the_loop_warns_of_what_one_client_leaves_to_the_next():
     with pytest.warns(UserWarning, match="Counts changes counter in training"):
         weights(Counts, Loop())

@@ -308,8 +308,8 @@ def test_what_travels_is_the_backbone_once_and_then_the_second_head():
     whole, edges, clients = BACKBONE + EMBEDDING + LAST, 4, 3
     assert bytes_of(1) == (clients * 16, clients * 8)  # round and steps
     verbs = clients * (16 + 8 + 24) + 4 * edges  # share; receive; train, which names the teachers
-    first = (verbs + edges * (whole + 2 * 8), clients * 8 + 3 * whole)  # whose head and backbone it is
-    later = (verbs + edges * (LAST + 8), clients * 8 + 3 * LAST)  # whose head
+    first = (verbs + edges * (whole + 8), clients * 8 + 3 * whole)  # whose it is
+    later = (verbs + edges * (LAST + 8), clients * 8 + 3 * LAST)
     for rounds in (1, 2, 3):
         found = bytes_of(1 + rounds)
         assert found[0] == clients * 16 + first[0] + (rounds - 1) * later[0]
@@ -328,7 +328,7 @@ def test_who_comes_late_is_sent_backbones_and_the_others_are_not():
         known = [pair for pair in pairs if pair in held]
         mixed |= bool({j for _, j in new} & {j for _, j in known})
         up += 8 * 3 + sum(whole if j in {i for _, i in new} else LAST for j in {j for _, j in pairs})
-        down += 3 * (16 + 8 + 24) + (whole + 2 * 8) * len(new) + (LAST + 8) * len(known)
+        down += 3 * (16 + 8 + 24) + (whole + 8) * len(new) + (LAST + 8) * len(known)
         held |= {(k, j): edition[j] for k, j in pairs}
         down += 4 * sum(k in present for k, _ in held)  # numbers of all teachers, present or not
         edition |= {k: edition[k] + 1 for k in present}

@@ -116,6 +116,11 @@ class StackedCohort:
                 self.leave(kind, f"a client keeps {', '.join(beside[:3])} beside what it trains")
         return reply
 
+    def _undo(self, members: Sequence[Member]) -> None:
+        """Restores what the clients of a stack kept before it, if it has failed after that was stored."""
+        for member in members:
+            self.host.undo(member.data.id)
+
     def _try(self, verb: str, kind: int, member: Member) -> None:
         """Lets a client make a step by itself and in a stack, before the first stack of an architecture."""
         try:
@@ -171,6 +176,8 @@ class StackedCohort:
                 yield from (self.alone(verb, m.data.id, m.message, timeout) for m in members)
                 return
         started = time.perf_counter()
+        for member in members:
+            self.host.remember(member.data.id)
         try:
             with self.host.clock.running(None if timeout is None else timeout * len(members)):
                 replies = answer(self.host, verb, members)
@@ -178,11 +185,13 @@ class StackedCohort:
                     self.host.encoded(verb, member.data.id, reply)
         except ChangedError as error:  # what was computed may be of several clients: it is left
             self.leave(kind, str(error))
+            self._undo(members)
             for member in members:
                 yield self.alone(verb, member.data.id, member.message, timeout)
             return
         except Exception as error:
             why = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._undo(members)
             replies = [self.alone(verb, m.data.id, m.message, timeout) for m in members]
             if not any(reply.error for reply in replies):  # else one of them is at fault, and not the stack
                 self.leave(kind, f"a stack of {len(members)} of them fails ({why})")

@@ -1,5 +1,6 @@
 """One step of a client by itself and in a stack of one: the proof that its module means the same in both."""
 
+import contextlib
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lkd.federated.client.batches import passes
 from lkd.federated.client.context import ClientContext
@@ -16,7 +17,7 @@ from lkd.federated.client.stacked.member import Member
 from lkd.federated.client.stacked.stack import Stack
 from lkd.federated.client.traces import switches
 from lkd.federated.protocol.seeds import derive, seed_everything
-from lkd.federated.protocol.tensors import Tensors
+from lkd.federated.protocol.tensors import Tensors, all_finite
 from lkd.metrics.flops import uncounted
 from lkd.unchanged import unchanged
 
@@ -25,7 +26,7 @@ TOLERANCE = 1e-4
 
 
 class StackTrial:
-    """A step that a client makes by itself, and in stacks of itself alone; it leaves no trace.
+    """A step that a client makes by itself, and in stacks of itself alone; it leaves no trace on the module.
 
     Code may ask what holds for a module's own weights, and not for those of a stack: whether a tensor has
     `requires_grad`, which object a weight is, what hooks a layer has. Then the gradients differ.
@@ -45,9 +46,11 @@ class StackTrial:
     def why_not(self) -> str | None:
         """Returns why the client cannot be stacked; None if nothing was found."""
         module, name = self.slot.module, type(self.slot.module).__name__
-        with switches(), uncounted(), self.host.verbs.apart(module), unchanged(module):
+        with switches(), uncounted(), _exact(module), self.host.verbs.apart(module), unchanged(module):
             batch = next(passes(self.member.data, self.member.seed))
             alone, draws = self._alone(batch, 0)
+            if not all_finite(alone.values()):
+                return None  # nothing can be told from it
             if draws:
                 return f"a step of {name} draws from the generator of Python or NumPy, which a stack has once for all"
             other, _ = self._alone(batch, 1)
@@ -99,6 +102,12 @@ class StackTrial:
     def _seeded(self, seed: int) -> Any:
         seed_everything(derive(self.host.seed, seed), self.slot.module.device)
         return _draws()
+
+
+def _exact(module: nn.Module) -> contextlib.AbstractContextManager[Any]:
+    """Leaves out TF32, whose rounding is larger than what is looked for, and differs in grouped convolutions."""
+    cuda = any(p.is_cuda for p in module.parameters())
+    return torch.backends.cudnn.flags(allow_tf32=False) if cuda else contextlib.nullcontext()
 
 
 def _draws() -> Any:
