@@ -1,5 +1,6 @@
 """The Trainer's half of a deployment, without NVFlare: who may join, what ends, and why it has not begun."""
 
+import contextlib
 import os
 import queue
 import subprocess
@@ -54,7 +55,10 @@ def call(deployment, *data):
     "data", [(), (b"no frame",), (frame({}),), (frame({"name": "site-0"}),), (b"x" * (1 << 17),)]
 )
 def test_one_bad_connection_does_not_keep_others_out(alone, data):
-    call(alone, *data).close()
+    with contextlib.suppress(
+        BrokenPipeError, ConnectionResetError
+    ):  # it may be hung up on while it still sends
+        call(alone, *data).close()
     with call(alone, frame({"site": "site-7"})):
         assert list(alone.gather()) == ["site-7"]
 

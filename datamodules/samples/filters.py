@@ -39,8 +39,8 @@ def select(items: list[Item], weathers: Sequence[str] | None, days: Sequence[str
 
     Example:
         >>> from pathlib import Path
-        >>> from lkd.datamodules.detection.frames import Frame
-        >>> frames = [Frame(Path("a.jpg"), "C1", "2015-11-12T07:09", "sunny")]
+        >>> from lkd.datamodules.detection.frames import CameraFrame
+        >>> frames = [CameraFrame(Path("a.jpg"), "C1", "2015-11-12T07:09", "sunny")]
         >>> len(select(frames, ["sunny"], ["2015-11-01..2015-11-30"]))
         1
     """
