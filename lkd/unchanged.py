@@ -32,7 +32,7 @@ HELD = (
 DRAWS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 """Generators of random numbers."""
 MOST = 10_000
-"""Entries from which a collection counts as data, and is put back as a whole alone."""
+"""Entries beyond which a collection counts as data, and number of collections that are looked into."""
 LARGE = 2**28
 """Bytes from which a tensor or array counts as data, and is not copied."""
 

@@ -19,8 +19,8 @@ class ImageFiles(Sequence[Tensor]):
     """Images below a folder or in a tar, in order of their paths; each is decoded when it is asked for.
 
     The class of an image is the name of its folder; `train/`, `val/` (or `valid/`) and `test/` above that
-    folder, at any depth and in any case, say which part it belongs to. Hidden files are skipped. A tar is opened for every
-    read, so that many workers can read it at once.
+    folder, at any depth and in any case, say which part it belongs to. Hidden files are skipped. A tar is
+    opened for every read, so that many workers can read it at once.
 
     Args:
         root: folder or tar.

@@ -8,13 +8,12 @@ from torch import Tensor, nn
 
 from lkd.kept import version
 from lkd.plain_objects import is_plain
-from lkd.unchanged import HELD
+from lkd.unchanged import HELD, MOST
 
-NUMBERS = (bool, int, float, str)
+PLAIN = (bool, int, float, str, bytes)
+"""Values that are compared by what they are, and hold nothing."""
 SMALL = 2**20
 """Bytes up to which an array is compared."""
-MOST = 10_000
-"""Entries up to which a collection is looked into, and number of collections; what has more is data."""
 Contents = dict[str, Any]
 """The entries of each collection and object, and the state of each tensor and array, by path."""
 
@@ -56,23 +55,17 @@ def _walk(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
         if len(inside) <= MOST and len(seen) <= MOST:
             entries = inside.items() if isinstance(inside, dict) else enumerate(inside)
             for key, entry in entries if not isinstance(inside, set) else ():
-                if not isinstance(entry, (*NUMBERS, bytes)):
+                if not isinstance(entry, PLAIN):
                     yield from _walk(entry, f"{path}.{key}", seen)
 
 
 def _alike(one: Any, other: Any) -> bool:
     """Tells whether two notes are of the same objects in the same state; entries of a dict are pairs."""
-    if type(one) is not type(other) or isinstance(one, NUMBERS):
-        return one is other or (type(one) is type(other) and bool(one == other))
-    if isinstance(one, bytes):
-        return bool(one == other)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return one is other
+    return type(one) is type(other) and len(one) == len(other) and all(map(equal, one, other))
 
 
 def equal(one: Any, other: Any) -> bool:
     """Tells whether two values are the same object, or equal numbers, texts or tuples of these."""
     if type(one) is tuple and type(other) is tuple and len(one) == len(other):
         return one is other or all(map(equal, one, other))
-    return one is other or (type(one) is type(other) and isinstance(one, (*NUMBERS, bytes)) and one == other)
+    return one is other or (type(one) is type(other) and isinstance(one, PLAIN) and one == other)

@@ -10,9 +10,7 @@ from lkd.federated.codecs.base import Codec, Form
 from lkd.federated.codecs.deflate import BYTES
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.tensors import Groups, Tensors, all_finite, as_real
-
-Exchange = Callable[[str, dict[int, Message]], Iterator[Reply]]
-
+from lkd.federated.server.calls import Exchange
 
 MOST = 8
 """Groups of a reply that are decoded; algorithms here have two."""

@@ -56,9 +56,8 @@ class StackTrial:
             other, _ = self._alone(batch, 1)
             try:
                 same = self._stacked(batch, 1)
-                if _alike(
-                    alone, other
-                ):  # no draws, or always the same ones, which a stack makes for each client
+                # no draws, or always the same ones, which a stack makes for each client
+                if _alike(alone, other):
                     same += self._stacked(batch, 2)
             except Exception as error:
                 return f"a stack of them fails ({f'{type(error).__name__}: {error}'.splitlines()[0]})"
