@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lkd.flare import deployment as module
+from lkd.flare import door as module
 from lkd.flare.deployment import Deployment
 from lkd.flare.reasons import last_exception, reasons
 from lkd.frames import frame
@@ -45,7 +45,7 @@ def alone():
 
 
 def call(deployment, *data):
-    pipe = Client(str(deployment._folder / "socket"), "AF_UNIX")
+    pipe = Client(deployment._door.address, "AF_UNIX")
     for each in data:
         pipe.send_bytes(each)
     return pipe
