@@ -130,5 +130,9 @@ def test_a_closed_site_refuses_it_and_runs_nothing_where_an_open_one_does(
     assert marks["open"].exists() and not marks["closed"].exists(), told
     marks["open"].unlink()
     why = "carries 'custom/carried.py'" if custom else "names other classes"
-    assert {"server: OK", "open: OK", f"closed: NVFLARE_ERROR: {why}: this kit takes lkd's own job alone"} == set(told)
+    assert {
+        "server: OK",
+        "open: OK",
+        f"closed: NVFLARE_ERROR: {why}: this kit takes lkd's own job alone",
+    } == set(told)
     assert not list((kits / "closed").glob("*/app_*")), "what was refused is not kept"

@@ -164,7 +164,9 @@ class Deployment:
             with contextlib.suppress(Exception):
                 self._login()
             return []
-        return [name for name in heard if "running_jobs" in told.get(name, "") and self._job not in told[name]]
+        return [
+            name for name in heard if "running_jobs" in told.get(name, "") and self._job not in told[name]
+        ]
 
     def renew(self, sites: Sequence[str]) -> dict[str, Connection]:
         """Ends the job, and begins another with these sites; returns the connections of those that came.

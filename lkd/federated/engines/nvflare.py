@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from lkd.checks import expect
 from lkd.federated.engines.begin import begin_command, fitting
@@ -41,9 +42,11 @@ class NVFlare(RemoteEngine):
         threads: Threads of torch at each site of a rehearsal. Default 1.
         allow: Packages that a description may name at the sites of a rehearsal, beside lkd.
         keep: Whether server and sites of a rehearsal, and the job, stay for another fit.
+        segment: Rounds after which it is looked whether a site that was started again waits to come back. If
+            so, all sites begin a new job, which takes some 15 seconds. Default 1: in every round; 0: never.
 
     Raises:
-        ValueError: For `sites` or `threads` below 1, a `start_timeout` that is not above 0, or a `kit` or
+        ValueError: For `sites` or `threads` below 1, a `segment` below 0, a `start_timeout` that is not above 0, or a `kit` or
             `description` that is none.
         ModuleNotFoundError: If NVFlare is not installed.
     """
@@ -57,9 +60,11 @@ class NVFlare(RemoteEngine):
         threads: int = 1,
         allow: Sequence[str] = (),
         keep: bool = False,
+        segment: int = 1,
     ) -> None:
         super().__init__()
         expect(sites=sites, threads=threads, ge=1)
+        expect(segment=segment, ge=0)
         expect(start_timeout=start_timeout, gt=0, why="it is in seconds")
         if not installed():
             raise ModuleNotFoundError('engine=NVFlare needs NVFlare: pip install "lightning-kd[nvflare]".')
@@ -71,6 +76,7 @@ class NVFlare(RemoteEngine):
             check_description(description)
         self.kit, self.sites, self.description = kit, sites, description
         self.start_timeout, self.threads, self.allow, self.keep_sites = start_timeout, threads, allow, keep
+        self.segment, self._looked = segment, -1  # the round in which it was looked
         self._deployment: Deployment | None = None
         self._sites: dict[str, Site] = {}
         self._seats: dict[int, tuple[str, Seat]] = {}
@@ -163,18 +169,35 @@ class NVFlare(RemoteEngine):
             site.send({**self._begin, **about}, pack(Message({str(k): s for k, s in enumerate(self._start)})))
         told_by(sites)
         for site in sites:
-            site.begun = True
+            site.begin()
 
     def _ready(self) -> None:
         """Lets sites that are back take part; after a fit, all of them, for clients that are measured then."""
         if self._begin is None:
             assert self._trainer is not None
             self.prepare(self._trainer, anew=False)
-        for site in self._joined():
+        for site in [*self._joined(), *self._renewed()]:
             try:
                 self._begin_at([site])
             except ConnectionError:  # it joins again, or is gone
                 site.end()
+
+    def _renewed(self) -> list[Site]:
+        """Begins a new job between two rounds, if a site that was started again waits for one."""
+        assert self._trainer is not None and self._deployment is not None
+        at, gone = self._trainer.current_epoch, {s.name: s.lost for s in self._sites.values() if not s.lives}
+        if not gone or not self.segment or at % self.segment or at == self._looked:
+            return []
+        self._looked = at
+        if not (back := self._deployment.returned(gone)):
+            return []
+        rank_zero_info(f"{', '.join(back)} is back: all sites begin a new job before round {at}.")
+        there = [*back, *(site.name for site in self._sites.values() if site.lives)]
+        for site in self._sites.values():
+            site.end()
+        for name, pipe in self._deployment.renew(there).items():
+            self._sites[name].join(pipe)
+        return [site for site in self._sites.values() if site.lives]
 
     def _joined(self) -> Iterator[Site]:
         """Takes the connections of sites that are back."""
