@@ -158,15 +158,14 @@ class Deployment:
             if not heard:
                 return []
             self._session.set_timeout(LOOK)
-            told = self._session.get_client_job_status(sorted(heard)) or {}
+            told = self._session.get_client_job_status(sorted(heard)) or []
             self._session.unset_timeout()
         except Exception:  # NVFlare raises many; a session ends after some time without a question
             with contextlib.suppress(Exception):
                 self._login()
             return []
-        return [
-            name for name in heard if "running_jobs" in told.get(name, "") and self._job not in told[name]
-        ]
+        answered = {one["client_name"] for one in told if one["status"] not in ("no_reply", "error")}
+        return sorted(answered - {one["client_name"] for one in told if one.get("job_id") == self._job})
 
     def renew(self, sites: Sequence[str]) -> dict[str, Connection]:
         """Ends the job, and begins another with these sites; returns the connections of those that came.

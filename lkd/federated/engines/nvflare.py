@@ -134,6 +134,7 @@ class NVFlare(RemoteEngine):
         """Waits until all sites are in connection; returns whether they are new to this engine."""
         if self._deployment is not None:  # kept from another fit, which some may have left
             list(self._joined())
+            self._renew()
             there = [name for name, site in self._sites.items() if site.lives]
             for name, pipe in self._deployment.gather(there).items():
                 self._sites[name].join(pipe)
@@ -176,26 +177,33 @@ class NVFlare(RemoteEngine):
         if self._begin is None:
             assert self._trainer is not None
             self.prepare(self._trainer, anew=False)
-        for site in [*self._joined(), *self._renewed()]:
+        for site in dict.fromkeys([*self._joined(), *self._renewed()]):
             try:
                 self._begin_at([site])
             except ConnectionError:  # it joins again, or is gone
                 site.end()
 
+    def waiting(self) -> list[str]:
+        """Returns the names of sites that were started again, and come in with the next segment."""
+        gone = {site.name: site.lost for site in self._sites.values() if not site.lives}
+        return self._deployment.returned(gone) if gone and self._deployment is not None else []
+
     def _renewed(self) -> list[Site]:
-        """Begins a new job between two rounds, if a site that was started again waits for one."""
-        assert self._trainer is not None and self._deployment is not None
-        at, gone = self._trainer.current_epoch, {s.name: s.lost for s in self._sites.values() if not s.lives}
-        if not gone or not self.segment or at % self.segment or at == self._looked:
+        """Begins a new job between two rounds, if a site waits for one; returns the sites in it."""
+        at = cast(Trainer, self._trainer).current_epoch
+        if not self.segment or at % self.segment or at == self._looked:
             return []
         self._looked = at
-        if not (back := self._deployment.returned(gone)):
+        return self._renew()
+
+    def _renew(self) -> list[Site]:
+        if not (back := self.waiting()):
             return []
-        rank_zero_info(f"{', '.join(back)} is back: all sites begin a new job before round {at}.")
+        rank_zero_info(f"{', '.join(back)} is back: all sites begin a new job.")
         there = [*back, *(site.name for site in self._sites.values() if site.lives)]
         for site in self._sites.values():
             site.end()
-        for name, pipe in self._deployment.renew(there).items():
+        for name, pipe in cast(Deployment, self._deployment).renew(there).items():
             self._sites[name].join(pipe)
         return [site for site in self._sites.values() if site.lives]
 
