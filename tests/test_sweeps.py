@@ -74,7 +74,9 @@ def test_a_federation_of_the_sweep_runs_with_its_values(tmp_path, monkeypatch):
     main([*words[3:], "--trainer.max_epochs=1"])
     config = dict(wandb.run.config)["cli"]
     wandb.finish()
-    assert config["model"]["init_args"]["algorithm"]["class_path"].endswith(chosen["model.algorithm"]["value"])
+    assert config["model"]["init_args"]["algorithm"]["class_path"].endswith(
+        chosen["model.algorithm"]["value"]
+    )
     alpha = config["data"]["init_args"]["partition"]["init_args"]["alpha"]
     assert alpha == chosen["data.partition.alpha"]["value"]
     assert config["seed_everything"] == chosen["seed_everything"]["value"]

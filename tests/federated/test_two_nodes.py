@@ -45,4 +45,6 @@ def test_two_nodes_give_the_bits_of_one_process(tmp_path):
     one = started("cli.py", *COMMON, f"--trainer.logger.save_dir={tmp_path / 'one'}")
     assert one.communicate(timeout=600) and one.returncode == 0
     here, there = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert here.keys() == there.keys() and all(torch.equal(value, there[name]) for name, value in here.items())
+    assert here.keys() == there.keys() and all(
+        torch.equal(value, there[name]) for name, value in here.items()
+    )
