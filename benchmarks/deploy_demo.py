@@ -121,7 +121,7 @@ class Machines:
 
 def federation(admin: str) -> Any:
     """The federation, as objects here and as a description for the cameras."""
-    from torch.optim import SGD
+    from torch.optim import Adam
 
     from lkd.federated import FedAvg, Federation, LocalTraining
     from lkd.federated.engines import NVFlare
@@ -129,14 +129,14 @@ def federation(admin: str) -> Any:
     from lkd.modules import Classifier
 
     network = {"class_path": "lkd.models.CNN", "init_args": {"image_size": 32, "classes": 2}}
-    optimizer = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.05, "momentum": 0.9}}
+    optimizer = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.001}}
     args = {"network": network, "num_classes": 2, "optimizer": optimizer}
     model = {
         "class_path": "lkd.federated.Federation",
         "init_args": {
             "model": {"class_path": "lkd.modules.Classifier", "init_args": args},
             "algorithm": {"class_path": "lkd.federated.FedAvg"},
-            "local": {"class_path": "lkd.federated.LocalTraining", "init_args": {"epochs": 2}},
+            "local": {"class_path": "lkd.federated.LocalTraining", "init_args": {"epochs": 4}},
         },
     }
     engine = NVFlare(
@@ -145,8 +145,8 @@ def federation(admin: str) -> Any:
         description={"model": model, "data": {"class_path": "lkd.datamodules.SiteClients"}},
         start_timeout=600,
     )
-    here = Classifier(CNN(32, 2), 2, optimizer=lambda p: SGD(p, lr=0.05, momentum=0.9))
-    return Federation(here, FedAvg(), LocalTraining(epochs=2), engine=engine)
+    here = Classifier(CNN(32, 2), 2, optimizer=lambda p: Adam(p, lr=0.001))
+    return Federation(here, FedAvg(), LocalTraining(epochs=4), engine=engine)
 
 
 def watch(machines: Machines, rows: list[dict[str, object]]) -> Any:
@@ -163,7 +163,7 @@ def watch(machines: Machines, rows: list[dict[str, object]]) -> Any:
             if trainer.current_epoch == BACK:
                 machines.start(KILLED)
                 say(f"{KILLED} is started again")
-                self.note = f"{KILLED} is back"
+                self.note = f"{KILLED} is started again"
                 while KILLED not in module.engine.waiting():
                     machines.well()
                     time.sleep(0.3)
@@ -172,18 +172,20 @@ def watch(machines: Machines, rows: list[dict[str, object]]) -> Any:
         def on_train_batch_end(self, trainer: Any, module: Any, *args: object) -> None:
             seconds = time.perf_counter() - self.at
             names = {record.client: record.name for record in module.records}
-            there = [names[r.client].partition("/")[0] for r in module.records if not r.error]
+            there = [names[r.client].partition("/")[0][-1] for r in module.records if not r.error]
             passed = (module.bytes_up + module.bytes_down - self.before) / 1e6
             measured = [
                 r.metrics["val/acc"]
                 for r in module.evaluate(list(trainer.datamodule.clients), "val")
                 if not r.error
             ]
-            row: dict[str, object] = {"Round": trainer.current_epoch + 1, "Took part": ", ".join(there)}
+            row: dict[str, object] = {"Round": trainer.current_epoch + 1, "Cameras": ", ".join(there)}
             row |= {"MB": f"{passed:.2f}", "Seconds": f"{seconds:.1f}", "Accuracy": f"{sum(measured) / len(measured):.3f}",
-                    "Measured by": len(measured), "": self.note}  # fmt: skip
+                    "What happened": self.note}  # fmt: skip
             rows.append(row)
-            say(f"round {row['Round']}: {row['Took part']}; {seconds:.1f} s, accuracy {row['Accuracy']}")
+            say(
+                f"round {row['Round']}: cameras {row['Cameras']}; {seconds:.1f} s, accuracy {row['Accuracy']}"
+            )
 
     return Watch()
 
@@ -225,9 +227,7 @@ def main(args: list[str] | None = None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     from lkd.metrics.tables import print_table
 
-    print_table(
-        rows, "FedAvg over three cameras by mutual TLS; accuracy: mean of what cameras measure on own slots"
-    )
+    print_table(rows, f"{said.rounds} rounds over mutual TLS; accuracy: mean over the cameras' own slots")
 
 
 def fit(machines: Machines, rows: list[dict[str, object]], rounds: int) -> None:

@@ -2,17 +2,17 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from lkd.checks import expect
 from lkd.federated.engines.begin import begin_command, fitting
 from lkd.federated.engines.placed import Seat
 from lkd.federated.engines.plan import Plan, check_description, plan_of
+from lkd.federated.engines.rejoining import joined, renew, waiting
 from lkd.federated.engines.remote import Channel, RemoteEngine, start_of
 from lkd.federated.engines.seats import ask, of_site, seated
 from lkd.federated.engines.site import Site, told_by
@@ -100,7 +100,7 @@ class NVFlare(RemoteEngine):
 
     def open(self, description: Description) -> None:
         """Takes the description of the federation; the sites will forget what they kept of another one."""
-        self._description, self._begin, self._forget = description, None, True
+        self._description, self._begin, self._forget, self._looked = description, None, True, -1
         self._kept.load_state_dict({})
 
     def prepare(self, trainer: Trainer, anew: bool) -> None:
@@ -133,8 +133,8 @@ class NVFlare(RemoteEngine):
     def _launch(self, plan: Plan) -> bool:
         """Waits until all sites are in connection; returns whether they are new to this engine."""
         if self._deployment is not None:  # kept from another fit, which some may have left
-            list(self._joined())
-            self._renew()
+            list(joined(self._deployment, self._sites))
+            renew(self._deployment, self._sites)
             there = [name for name, site in self._sites.items() if site.lives]
             for name, pipe in self._deployment.gather(there).items():
                 self._sites[name].join(pipe)
@@ -177,7 +177,8 @@ class NVFlare(RemoteEngine):
         if self._begin is None:
             assert self._trainer is not None
             self.prepare(self._trainer, anew=False)
-        for site in dict.fromkeys([*self._joined(), *self._renewed()]):
+        back = list(joined(cast(Deployment, self._deployment), self._sites))
+        for site in dict.fromkeys([*back, *self._renewed()]):
             try:
                 self._begin_at([site])
             except ConnectionError:  # it joins again, or is gone
@@ -185,8 +186,7 @@ class NVFlare(RemoteEngine):
 
     def waiting(self) -> list[str]:
         """Returns the names of sites that were started again, and come in with the next segment."""
-        gone = {site.name: site.lost for site in self._sites.values() if not site.lives}
-        return self._deployment.returned(gone) if gone and self._deployment is not None else []
+        return [] if self._deployment is None else waiting(self._deployment, self._sites)
 
     def _renewed(self) -> list[Site]:
         """Begins a new job between two rounds, if a site waits for one; returns the sites in it."""
@@ -194,27 +194,7 @@ class NVFlare(RemoteEngine):
         if not self.segment or at % self.segment or at == self._looked:
             return []
         self._looked = at
-        return self._renew()
-
-    def _renew(self) -> list[Site]:
-        if not (back := self.waiting()):
-            return []
-        rank_zero_info(f"{', '.join(back)} is back: all sites begin a new job.")
-        there = [*back, *(site.name for site in self._sites.values() if site.lives)]
-        for site in self._sites.values():
-            site.end()
-        for name, pipe in cast(Deployment, self._deployment).renew(there).items():
-            self._sites[name].join(pipe)
-        return [site for site in self._sites.values() if site.lives]
-
-    def _joined(self) -> Iterator[Site]:
-        """Takes the connections of sites that are back."""
-        assert self._deployment is not None
-        while not self._deployment.joined.empty():
-            name, pipe = self._deployment.joined.get()
-            if name in self._sites:
-                self._sites[name].join(pipe)
-                yield self._sites[name]
+        return renew(cast(Deployment, self._deployment), self._sites)
 
     def _who(self, client: int) -> Site | None:
         site = self._sites[self._seats[client][0]]

@@ -56,11 +56,11 @@ def data_of(kind):
 
 
 class Points(LightningDataModule):
-    """The clients of the contract, one at each whole number from 0 on, or one of them."""
+    """The clients of the contract, one at each whole number from 0 on."""
 
-    def __init__(self, number: int = 4, only: int | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.clients = Clients([c for c in clients(number) if only in (None, c.id)])
+        self.clients = Clients(clients())
 
     def setup(self, stage: str | None = None) -> None:
         """Nothing to do."""
@@ -100,10 +100,10 @@ BOXES = {
 }
 
 
-def describe(engine, model, algorithm, timeout=None, **kinds):
+def describe(engine, model, algorithm, timeout=None, two=False):
     """Tells an engine of other machines about a federation of the contract; any other needs no description."""
     engine = getattr(engine, "_engine", engine)
     if hasattr(engine, "description"):
         how = model.how if isinstance(model, Wrong) else None
-        args = {"how": how, "algorithm": type(algorithm).__name__, "two": bool(kinds), "timeout": timeout}
+        args = {"how": how, "algorithm": type(algorithm).__name__, "two": two, "timeout": timeout}
         engine.description = made_by(small, POINTS, **args)
