@@ -66,17 +66,17 @@ def test_a_command_line_of_the_agent_runs_with_its_values(tmp_path, monkeypatch)
     assert groups[0]["lr"] == pytest.approx(lr)
 
 
-def test_a_federation_of_the_sweep_runs_with_its_values(tmp_path, monkeypatch):
-    words, chosen = list(command_lines(ROOT / "configs/sweeps/federation.yaml"))[-1]
+def test_a_sweep_over_algorithms_runs_with_its_values(tmp_path, monkeypatch):
+    words, chosen = list(command_lines(ROOT / "configs/sweeps/algorithms.yaml"))[-1]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    main([*words[3:], "--trainer.max_epochs=1"])
+    main([*words[3:], "--trainer.max_epochs=1", "--test_after_fit=false", "--trainer.callbacks=null"])
     config = dict(wandb.run.config)["cli"]
     wandb.finish()
     assert config["model"]["init_args"]["algorithm"]["class_path"].endswith(
         chosen["model.algorithm"]["value"]
     )
     alpha = config["data"]["init_args"]["partition"]["init_args"]["alpha"]
-    assert alpha == chosen["data.partition.alpha"]["value"]
+    assert alpha == chosen["data.partition.init_args.alpha"]["value"]
     assert config["seed_everything"] == chosen["seed_everything"]["value"]

@@ -99,7 +99,16 @@ class NVFlare(RemoteEngine):
         data.take([(f"{site}/{one['name']}", one) for site, one in ask(self._sites)])
 
     def open(self, description: Description) -> None:
-        """Takes the description of the federation; the sites will forget what they kept of another one."""
+        """Takes the description of the federation; the sites will forget what they kept of another one.
+
+        Raises:
+            ValueError: If the algorithm needs the data of several clients in one place.
+        """
+        if description.algorithm.pools_data and self.sites > 1:
+            raise ValueError(
+                f"algorithm={type(description.algorithm).__name__} trains on the data of all clients in one place, and with "
+                f"engine=NVFlare they stay at sites={self.sites} of them; take engine=Loop() where the data are."
+            )
         self._description, self._begin, self._forget, self._looked = description, None, True, -1
         self._kept.load_state_dict({})
 
