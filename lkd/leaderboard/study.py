@@ -113,6 +113,9 @@ def _made(facts: dict[str, Any]) -> Study:
     )
     for number, row in enumerate(study.rows, 1):
         _check(row, number, study.metric)
+    named = [(row["setting"], row["method"]) for row in study.rows]
+    if twice := next((name for name in named if named.count(name) > 1), None):
+        raise ValueError(f"two rows are of setting and method {twice!r}")
     return study
 
 
