@@ -64,10 +64,13 @@ minimum: ## Run a short part of the tests with the oldest versions that pyprojec
 	OMP_NUM_THREADS=1 $(MINIMUM)/bin/python -m pytest -q -m "not slow" $(MINIMUM_TESTS) \
 		-k "not where_a_rectangle_is" # other versions draw other start weights, by which it misses its bound
 
+leaderboard: $(READY) ## Write docs/leaderboard.md and the tables in docs/ from the studies in studies/
+	$(BIN)/python cli.py leaderboard studies --folder docs --pages README.md docs/*.md
+
 bench: $(READY) ## Measure where time goes: rounds, steps, loaders, sums (a quarter of an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench.py
 
 clean: ## Remove the environment and what runs have written
 	rm -rf $(VENV) runs build *.egg-info
 
-.PHONY: help install demo demo-short docs test lint format types tests coverage test-all minimum bench clean
+.PHONY: help install demo demo-short docs test lint format types tests coverage test-all minimum leaderboard bench clean

@@ -45,7 +45,7 @@ def filled(text: str, studies: Mapping[str, Study], where: str) -> str:
         | KD | **.500** |
         <!-- end of study -->
     """
-    if text.count("<!-- study ") != len(MARKED.findall(text)):
+    if len(re.findall("^<!-- study ", text, re.MULTILINE)) != len(MARKED.findall(text)):
         raise ValueError(f"{where}: a `<!-- study NAME: ... -->` has no `<!-- end of study -->` behind it.")
 
     def table(match: re.Match[str]) -> str:

@@ -1,6 +1,7 @@
 """All studies on one page, and as one CSV."""
 
 from collections.abc import Mapping
+from textwrap import fill
 
 from lkd.leaderboard.figures import cell
 from lkd.leaderboard.study import DEVIATION, Study
@@ -10,11 +11,13 @@ HEAD = """\
 # Leaderboard
 
 Every study that was recorded, its methods by their mean over the settings; the best in bold, baselines (which
-cannot win) in italics. A figure is the mean over the seeds with its sample deviation. Seconds are those of the
-machine that is named; compare them within a study. Made by `make leaderboard` from the files of `studies/`, with the
-same figures in [leaderboard.csv](leaderboard.csv).
+cannot win) in italics. A figure is the mean over the seeds with its sample deviation. Seconds are those of
+the machine that is named: compare them within a study. `python cli.py leaderboard` makes this page from what
+`compare`, `offload` and `compress` have recorded; [leaderboard.csv](leaderboard.csv) has all that they
+measured.
 """
-COSTS = {"bytes": ("MB", 1e6), "seconds": ("s", 1.0), "flops": ("TFLOPs", 1e12)}
+COSTS = {"bytes": ("MB", 1e6), "seconds": ("s", 1.0), "flops": ("GFLOPs", 1e9)}
+WIDTH = 110
 
 
 def page(studies: Mapping[str, Study]) -> str:
@@ -54,16 +57,15 @@ def long_rows(studies: Mapping[str, Study]) -> list[Row]:
 
 
 def _section(name: str, study: Study) -> str:
-    lines = [f"## {study.title}", "", " ".join(study.about.split()), "", f"    {study.command}", ""]
+    lines = [f"## {study.title}", "", *fill(study.about, WIDTH).splitlines(), "", f"    {study.command}", ""]
     seeds = f"seeds {', '.join(map(str, study.seeds))}" if len(study.seeds) > 1 else "one seed"
     made = "; ".join(
         f"lkd {o.lkd}, commit {o.commit or 'unknown'}, torch {o.torch}, {o.machine}, {o.date}"
         for o in study.origins
     )
     better = "higher" if study.higher_is_better else "lower"
-    lines += [f"`{study.metric}` ({better} is better), {seeds}. {made or 'Where it ran is not known'}."]
-    lines += [f"Recorded in `studies/{name}.json`.", "", *_table(study), ""]
-    return "\n".join(lines)
+    facts = f"Study `{name}`: `{study.metric}` ({better} is better), {seeds}. {made or 'Where it ran is not known'}."
+    return "\n".join([*lines, *fill(facts, WIDTH).splitlines(), "", *_table(study), ""])
 
 
 def _table(study: Study) -> list[str]:
