@@ -32,7 +32,10 @@ def test_page_and_csv(tmp_path, capsys):
         "| FedMD | - | 1.000 |",
     ]
     assert order[5] == "| method | skew .1 | skew 1 |"
-    assert "commit 0123456789ab, torch 2.9.1, a processor, 2026-11-30" in " ".join(page.split()) and "seeds 0, 1" in page
+    assert (
+        "commit 0123456789ab, torch 2.9.1, a processor, 2026-11-30" in " ".join(page.split())
+        and "seeds 0, 1" in page
+    )
     rows = list(csv.DictReader((tmp_path / "out/leaderboard.csv").open()))
     mine = [r for r in rows if (r["study"], r["method"], r["measure"]) == ("digits", "FedAvg", "acc")]
     assert [(r["mean"], r["deviation"], r["seeds"], r["commit"]) for r in mine] == [
