@@ -92,6 +92,9 @@ release: ## Build wheel and source distribution into dist/, check them in a fres
 	$(PYTHON) release/check.py dist
 	$(PYTHON) release/notes.py > dist/NOTES.md
 
+zoo: $(READY) ## Train and export small students, with a card each, into dist/zoo (an hour)
+	$(BIN)/python release/zoo.py
+
 leaderboard: $(READY) ## Write docs/leaderboard.md and the tables in docs/ from the studies in studies/
 	$(BIN)/python cli.py leaderboard studies --folder docs --pages README.md docs/*.md
 
@@ -101,4 +104,4 @@ bench: $(READY) ## Measure where time goes: rounds, steps, loaders, sums (a quar
 clean: ## Remove the environment and what runs have written
 	rm -rf $(VENV) runs build *.egg-info
 
-.PHONY: help install demo demo-short docs test lint format types tests coverage test-all minimum lock install-locked release leaderboard bench clean
+.PHONY: help install demo demo-short docs test lint format types tests coverage test-all minimum lock install-locked release zoo leaderboard bench clean
