@@ -78,7 +78,7 @@ def check(dist: Path, short: bool) -> None:
         python, lkd = binaries / "python", binaries / "lkd"
 
         def step(*words: str | Path) -> None:
-            print("+", *map(str, words), flush=True)
+            print("+", *map(str, words[:6]), *["..."] * (len(words) > 6), flush=True)
             subprocess.run([str(word) for word in words], cwd=folder, check=True)
 
         step(python, "-m", "pip", "install", "--quiet", f"{wheel.resolve()}[yolo]")

@@ -15,9 +15,9 @@ from lkd.edge.of_student import OfStudent, with_student
 from lkd.leaderboard.of_table import study_of_table
 from lkd.leaderboard.origin import Origin, origin
 from lkd.leaderboard.study import write_study
-from lkd.lightning_cli import share_callables
 from lkd.metrics.tables import read_table
 from lkd.parser import Parser
+from lkd.shared_callables import share_callables
 
 _OF_RUN = frozenset(
     {"module", "data", "ckpt_path", "folder", "limit_test_batches", "config", "trainer", "loggers", "seed"}
