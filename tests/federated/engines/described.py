@@ -78,7 +78,8 @@ def small(
 
 def boxes(algorithm: str) -> LightningModule:
     """Detectors of two families that exchange boxes."""
-    kind = BoxExchange(0.5, 0.1) if algorithm == "box_exchange" else FedDFBoxes(0.5)
+    exchange = BoxExchange(score_threshold=0.5, iou_threshold=0.1)
+    kind = exchange if algorithm == "box_exchange" else FedDFBoxes(score_threshold=0.5)
     return Federation(OneBox(0.2), kind, LocalTraining(steps=1), other_models=[OneBox(0.4, extra=1)])
 
 
