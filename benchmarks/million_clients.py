@@ -88,7 +88,7 @@ def main(args: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--clients", type=int, help="Runs this number alone, in this process.")
-    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--runs", type=int, default=5)
     said = parser.parse_args(args)
     if said.clients:
         one(said.clients)

@@ -43,7 +43,8 @@ class NVFlare(RemoteEngine):
         allow: Packages that a description may name at the sites of a rehearsal, beside lkd.
         keep: Whether server and sites of a rehearsal, and the job, stay for another fit.
         segment: Rounds after which it is looked whether a site that was started again waits to come back. If
-            so, all sites begin a new job, which takes some 15 seconds. Default 1: in every round; 0: never.
+            so, all sites begin a new job, which takes as long as the run's start. Default 1: every round; 0:
+            never.
 
     Raises:
         ValueError: For `sites` or `threads` below 1, a `segment` below 0, a `start_timeout` that is not above 0, or a `kit` or
