@@ -114,6 +114,16 @@ def processes(engine, number, word=""):
     return found
 
 
+def ended(process):
+    """Whether a process does nothing any more, though its parent may not have looked yet."""
+    import psutil
+
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def give(engine, data):
     """Gives all sites other data, as their owners would by editing their files; their training processes read them anew."""
     if engine._deployment is None:  # the first fit starts them with what its description says
@@ -126,6 +136,7 @@ def give(engine, data):
         path.write_text(json.dumps({**local, "data": data}))
         for process in processes(engine, number, "site_process"):
             process.kill()
+            wait(lambda process=process: ended(process))  # else the next command could still reach it
 
 
 def start_again(engine, number):
