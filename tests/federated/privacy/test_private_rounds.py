@@ -306,7 +306,9 @@ def test_limits_of_a_reply():
     assert torch.allclose(reply.tensors["delta"]["w"], torch.tensor([0.6, 0.8]))
 
 
-@pytest.mark.parametrize("algorithm", [FedNTD(weighting="uniform"), MOON("network.layers.1", weighting="uniform")])
+@pytest.mark.parametrize(
+    "algorithm", [FedNTD(weighting="uniform"), MOON("network.layers.1", weighting="uniform")]
+)
 def test_others_that_send_one_change(algorithm):
     classifier = Classifier(MLP(3, 3, hidden=[4]), 3, optimizer=lambda p: torch.optim.SGD(p, lr=1.0))
     before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
