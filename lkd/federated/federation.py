@@ -218,7 +218,8 @@ class Federation(Measured):
         trainer = cast(Any, self.trainer)
         trainer.fit_loop.setup_data()  # the fit would do it a moment later
         with isolate_rng():  # looking at a batch must not change what training draws
-            cohort = next(filter(None, trainer.train_dataloader))  # Poisson sampling may draw nobody
+            loader = trainer.train_dataloader  # which may draw nobody, by Poisson sampling
+            cohort = next(filter(None, loader), None) or loader.cohorts.clients[[0]]
             return next(iter(cohort[0].train_batches(self.seed)))
 
     def training_step(self, cohort: Sequence[ClientData], batch_idx: int) -> None:

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from lkd.federated.privacy.client_dp import ClientDP
 from lkd.federated.privacy.clipping import factor
+from lkd.federated.protocol.client_data import ClientInfo
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.tensors import Groups, Tensors, as_real, as_type
 from lkd.federated.server.aggregation import ClientReply
+from lkd.federated.server.architectures import Architectures
 from lkd.federated.server.calls import Exchange
 from lkd.federated.server.round import ServerRound
 from lkd.federated.server.weighted_sum import Averaged, RunningSum
@@ -65,15 +67,33 @@ class PrivateRound(ServerRound):
     Clients that fail, or have not been drawn, count as zero. A round for which nobody was drawn is noise
     alone: leaving it out would tell that nobody was.
 
+    There are no outliers, since all changes have a limited length, and a median over clients would let one of
+    them decide about another.
+
     Args:
         release: What is let out.
-        *args: Arguments of `ServerRound`.
-        **kwargs: Arguments of `ServerRound`; there are no outliers, since all changes have a limited length,
-            and a median over clients would let one of them decide about another.
+        index: Number of the round, from 0.
+        cohort: All clients that work in this round, over all ranks.
+        population: Number of all registered clients.
+        architectures: The architecture, with the server's weights.
+        exchange: The engine's exchange.
+        *args: Further arguments of `ServerRound`.
+        **kwargs: Further arguments of `ServerRound`.
     """
 
-    def __init__(self, release: Release, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, "outlier_factor": None})
+    def __init__(
+        self,
+        release: Release,
+        index: int,
+        cohort: Sequence[ClientInfo],
+        population: int,
+        architectures: Architectures,
+        exchange: Exchange,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        more = {**kwargs, "outlier_factor": None}
+        super().__init__(index, cohort, population, architectures, release.on(exchange), *args, **more)
         self._release, self._released = release, False
         sums: dict[str, RunningSum] | None = kwargs.get("sums")
         self._kept_sums = {} if sums is None else sums

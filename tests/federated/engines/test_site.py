@@ -26,7 +26,7 @@ from lkd.federated.server.round import TooFewClientsError
 from lkd.frames import frame, unframe
 
 from .. import job
-from ..job import PUBLIC, run
+from ..job import KINDS, PUBLIC, run
 from ..quadratic import Quadratic, trainer
 from ..test_exact import assert_same, result
 from .described import DATA, plan
@@ -80,7 +80,9 @@ def here(tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("kind", ["fedavgm", "scaffold", "fedbn", "fedmd", "mixed"])
+@pytest.mark.parametrize(
+    "kind", ["fedavgm", "scaffold", "fedbn", "fedmd", "mixed", *({"private"} & KINDS.keys())]
+)
 def test_same_bits(kind, tmp_path, here):
     run(kind, tmp_path / "loop", 3)
     run(kind, tmp_path / "site", 3, engine=here(kind))

@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 pytest.importorskip("dp_accounting")
 
+from lkd.callbacks import ClientProgress, RoundReport
 from lkd.datamodules import (
     IID,
     FederatedDataModule,
@@ -31,7 +32,7 @@ from lkd.federated import (
     SystemHeterogeneity,
     TopK,
 )
-from lkd.federated.engines import Loop, Stacked
+from lkd.federated.engines import Auto, Loop, Stacked
 from lkd.federated.privacy.clipping import clipped, length
 from lkd.federated.protocol.messages import RefusalError, Reply
 from lkd.federated.server.privacy_ledger import PrivacyLedger
@@ -172,9 +173,10 @@ def test_poisson_cohorts_and_the_fixed_denominator():
     assert found.model.x.item() == pytest.approx(x, abs=1e-12)
 
 
-def test_a_round_for_which_nobody_was_drawn_is_noise_and_costs_the_same():
-    sampler = PoissonSampler(rate=1e-9)
-    found = fit(dp(clip=0.02, noise_multiplier=1.0), sampler=sampler, rounds=2)
+@pytest.mark.parametrize("engine", [Loop, Stacked, Auto])
+def test_a_round_for_which_nobody_was_drawn_is_noise_and_costs_the_same(engine):
+    sampler, callbacks = PoissonSampler(rate=1e-9), {"callbacks": [ClientProgress(), RoundReport()]}
+    found = fit(dp(clip=0.02, noise_multiplier=1.0), sampler=sampler, rounds=2, engine=engine(), trainer_args=callbacks)  # fmt: skip
     expected = sum(noise_of(k, 0.02 / (1e-9 * 4)) for k in range(2))
     assert torch.allclose(found.model.x.detach(), expected, rtol=1e-12)
     assert found.budget.ledger.rounds == 2
@@ -190,6 +192,24 @@ def test_what_clients_log_stays_there_unless_it_is_asked_for():
     assert all(not record.metrics for record in silent.records)
     assert all("loss" in record.metrics for record in loud.records)
     assert "loss" not in silent.trainer.callback_metrics and "loss" in loud.trainer.callback_metrics
+
+
+class Loud(ClientDP):
+    """A client that sends all that it has."""
+
+    def limit(self, reply):
+        pass
+
+
+def test_the_server_takes_no_more_from_a_client_that_sends_it():
+    records = fit(Loud(0.07, 0.0, 1e-3)).records
+    assert all(not record.metrics and record.steps == 1 for record in records)
+
+
+def test_an_example_where_nobody_is_drawn():
+    private = fit(dp(clip=0.02, noise_multiplier=1.0), sampler=PoissonSampler(1e-9))
+    private._trainer = private.trainer
+    assert [tensor.tolist() for tensor in private.example()] == [[1.0], [[0.0]]]
 
 
 def test_epsilon_is_logged_in_every_round(tmp_path):

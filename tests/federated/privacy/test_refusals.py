@@ -25,7 +25,9 @@ from lkd.federated import (
     Mime,
     Ring,
 )
+from lkd.federated.engines.site_process import unlike
 from lkd.federated.given import check_statistics
+from lkd.federated.protocol.description import Description
 from tests.federated.privacy.rounds import cohorts, dp, federation, fit, points
 from tests.federated.quadratic import Quadratic, loader, trainer
 from tests.federated.test_rounds import Noisy
@@ -223,6 +225,14 @@ def test_weights_of_a_run_without_privacy_are_told_of(tmp_path):
     with pytest.warns(UserWarning, match="of a run without privacy, whose rounds epsilon does not count"):
         trainer(1).fit(began, cohorts(points()))
     assert began.budget.ledger.rounds == 1
+
+
+def test_a_site_compares_how_far_changes_are_clipped():
+    told = [
+        Description([], [], FedAvg(), privacy=privacy).summary([]) for privacy in (None, dp(), dp(clip=9.0))
+    ]
+    assert unlike(told[1], told[0]).startswith("privacy is 'ClientDP(clip=0.07, ")
+    assert "clip=9.0" in unlike(told[1], told[2]) and unlike(told[1], dict(told[1])) is None
 
 
 @needs_accountant
