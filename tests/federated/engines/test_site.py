@@ -89,6 +89,12 @@ def test_same_bits(kind, tmp_path, here):
     assert_same(result(tmp_path / "loop"), result(tmp_path / "site"))
 
 
+@pytest.mark.skipif("private" not in KINDS, reason="dp-accounting is not installed")
+def test_noise_that_a_site_could_compute_is_told_of(tmp_path, here):
+    with pytest.warns(UserWarning, match=r"every site is told the run's seed.*ClientDP\(secret=True\)"):
+        run("private", tmp_path, 1, engine=here("private"))
+
+
 def test_a_run_goes_on_at_a_site_that_has_lost_what_it_kept(tmp_path, here):
     run("scaffold", tmp_path / "whole", 4)
     run("scaffold", tmp_path / "parts", 2, engine=here("scaffold"))

@@ -126,6 +126,34 @@ def test_a_client_that_does_not_clip_is_clipped_at_the_server(far):
     assert found == pytest.approx((0.05 + 0.07) / 3, abs=1e-15)
 
 
+class Other(Quadratic):
+    """Weights of another type."""
+
+    def __init__(self, dtype, size=20_000):
+        super().__init__(size, RATE)
+        self.x = torch.nn.Parameter(torch.zeros(size, dtype=dtype))
+
+    def training_step(self, batch, batch_idx):
+        _, e = batch
+        return (0.5 * (self.x - e.to(self.x.dtype)).abs().float().square().sum(1)).mean()
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.float32, torch.bfloat16])
+def test_weights_of_other_types(dtype):
+    """Complex numbers are two real ones each: both halves get noise, and count in the length."""
+    runs = [
+        fit(dp(clip=0.5, noise_multiplier=z), points(4, 20_000), module=Other(dtype)).model.x.detach()
+        for z in (0.0, 0.1)
+    ]
+    assert all(run.dtype == dtype for run in runs)
+    clipped, noise = runs[0], runs[1] - runs[0]
+    assert torch.linalg.vector_norm(clipped.to(torch.complex128)).item() == pytest.approx(
+        3 * 0.5 / 4, rel=1e-2
+    )
+    halves = torch.view_as_real(noise) if dtype.is_complex else noise.float()[:, None]
+    assert halves.std(0).tolist() == pytest.approx([0.1 * 0.5 / 4] * halves.shape[1], rel=0.03)
+
+
 @pytest.mark.parametrize("codec", [Int8(), TopK(share=0.5)])
 def test_what_a_codec_makes_of_a_change_is_no_longer(codec):
     runs = [fit(dp(clip=0.07), points(4, 6), rounds=4, module=Quadratic(6, RATE), codec=codec) for _ in range(2)]  # fmt: skip
