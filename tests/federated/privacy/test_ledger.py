@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from scipy.special import gammaln, logsumexp
 
 from lkd.datamodules import Sampling
-from lkd.federated.server.privacy_ledger import PrivacyLedger
+from lkd.federated.server.privacy_ledger import PrivacyLedger, PrivateRounds, _by_divergences
 from tests.federated.privacy.rounds import gaussian_delta
 
 DELTA = 1e-5
@@ -108,6 +108,18 @@ def test_a_fixed_size_by_the_papers_bound():
     at_two = divergence + math.log(1 / 2) - math.log(delta) - math.log(2)
     found = epsilon(Sampling("fixed", 1, 1000), noise, rounds, delta)
     assert 0 < found <= at_two + 1e-9
+
+
+def test_a_change_for_its_opposite_is_two_clips_apart():
+    """All of them are a sample of a fixed size, too: the divergence of N(0) and N(2 clip) at the order a is 2 a / noise^2."""
+    noise, rounds = 6.0, 10
+
+    def bound(order):
+        return rounds * 2 * order / noise**2 + math.log1p(-1 / order) - (math.log(DELTA) + math.log(order)) / (order - 1)  # fmt: skip
+
+    best = min(bound(1 + k / 100) for k in range(5, 20_000))
+    entries = (PrivateRounds(Sampling("fixed", 10, 10), noise, rounds),)
+    assert best - 1e-9 <= _by_divergences(entries, DELTA) < 1.02 * best
 
 
 def test_a_fixed_size_of_all_is_no_sample():
