@@ -101,6 +101,7 @@ def test_without_the_library(monkeypatch):
         fit(dp())
 
 
+@needs_accountant
 def test_batch_statistics():
     with pytest.raises(
         ValueError, match=r"net.1.running_mean is a statistic .* personal_layers=\['batchnorm'\]"
