@@ -113,8 +113,11 @@ class Host:
         return reply
 
     def encoded(self, verb: str, client: int, reply: Reply) -> Reply:
-        """Puts the reply of a client that has trained into the form in which it travels."""
-        codec = self.description.codec
+        """Clips the reply of a client that has trained, and puts it into the form in which it travels."""
+        codec, privacy = self.description.codec, self.description.privacy
+        if privacy is not None and verb == "train" and not reply.error:
+            with torch.no_grad():
+                privacy.limit(reply)
         if codec is not None and verb == "train" and not reply.error:
             state = self.store.get(client)
             with torch.no_grad():
