@@ -36,7 +36,7 @@ from lkd.federated.server.checks import (
 )
 from lkd.federated.server.heterogeneity import SystemHeterogeneity
 from lkd.federated.server.local_work import LocalTraining
-from lkd.federated.server.owned import check_owned
+from lkd.federated.server.owned import check_owned, warn_of_unowned
 from lkd.federated.server.participation import Plan
 from lkd.federated.server.records import Record
 from lkd.federated.server.robust import Rule, reseed
@@ -192,6 +192,7 @@ class Federation(Measured):
         check_public(self.algorithm, clients)
         check_validation(self.algorithm, clients)
         check_owned(self.architectures, clients)
+        warn_of_unowned(self.architectures, clients)
         self.engine.keep(OWN)
         self._prepare(anew=True)  # may train a teacher first
         self.engine.expect(clients)
