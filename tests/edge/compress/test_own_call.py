@@ -6,7 +6,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lkd.edge.compress.own_call import own_call
+from lkd.distillation.own_call import own_call
 from lkd.edge.compress.prune.batches import reestimate, training_batches
 from lkd.edge.compress.prune.subject import subject_of
 from lkd.edge.compress.quantize.frames import calibration_frames

@@ -186,3 +186,45 @@ def test_a_server_model_that_only_the_server_trains_counts_as_trained(algorithm,
 def test_without_its_steps_the_server_trains_nothing():
     with pytest.warns(UserWarning, match="weights that clients start from"):
         fit(FedET(steps=0), public=0.2, **small())
+
+
+class Scaling(Own):
+    """Scales its inputs in its steps, and not in its forward."""
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step([batch[0] / 2, batch[1]], batch_idx)
+
+
+class Augmenting(Own):
+    def training_step(self, batch, batch_idx):
+        x = batch[0] + 0.1 if self.training else batch[0]
+        return super().training_step([x, batch[1]], batch_idx)
+
+
+class Past(Own):
+    """Goes past its forward."""
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", nn.functional.cross_entropy(self.head(self.body(batch[0])), batch[1]))
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [FedMD(), FedDF(steps=2), FedCache(nn.Linear(6, 2))],
+    ids=lambda algorithm: type(algorithm).__name__,
+)
+@pytest.mark.parametrize(
+    ("module", "told"), [(Scaling, True), (Own, False), (Augmenting, False), (Past, False)]
+)
+def test_a_module_that_changes_its_inputs_in_its_steps_is_warned_of(algorithm, module, told):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fit(algorithm, module(), public=0.2 if algorithm.needs_public_data else 0, rounds=1)
+    assert sum("validation_step changes its inputs" in str(w.message) for w in said) == told
+
+
+def test_an_algorithm_that_leaves_the_forward_alone_says_nothing_of_it():
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fit(FedAvg(), Scaling(), rounds=1)
+    assert not [w for w in said if "changes its inputs" in str(w.message)]

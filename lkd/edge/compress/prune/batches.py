@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lkd.copies import copied
-from lkd.edge.compress.own_call import own_call
+from lkd.distillation.own_call import own_call
 from lkd.edge.export.measure import quiet
 from lkd.models import PerCamera
 

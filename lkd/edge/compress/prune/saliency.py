@@ -10,8 +10,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.batches import LABELS
+from lkd.distillation.own_call import own_call
 from lkd.distillation.own_losses import loss_of, silent
-from lkd.edge.compress.own_call import own_call
 from lkd.modules import Detector
 
 Importance = Literal["taylor", "l2"]

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from lkd.edge.compress.own_call import own_call
+from lkd.distillation.own_call import own_call
 from lkd.metrics.flops import FlopCount
 from lkd.modules import Detector, MultimodalClient
 from lkd.nested import on_tensors

@@ -10,7 +10,7 @@ import numpy as np
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lkd.copies import copied
-from lkd.edge.compress.own_call import own_call
+from lkd.distillation.own_call import own_call
 from lkd.edge.export.boxes import DetectorKind, padded
 from lkd.edge.export.kind import ExportPart, StudentKind, arrays
 from lkd.edge.export.logits import ClassifierKind

@@ -12,7 +12,6 @@ from lkd.distillation.own_losses import silent
 from lkd.taps import Call, Reached
 
 
-@torch.no_grad()
 def own_call(module: LightningModule, batch: Any, step: str = "training_step") -> Call:
     """Returns the arguments that a module's step gives its forward for a batch; the forward is not run.
 
@@ -33,6 +32,12 @@ def own_call(module: LightningModule, batch: Any, step: str = "training_step") -
         >>> own_call(Module(), {"pixels": 51, "label": 0}).args
         (0.2,)
     """
+    return shown_call(module, batch, step) or call_of(module, batch)
+
+
+@torch.no_grad()
+def shown_call(module: LightningModule, batch: Any, step: str) -> Call | None:
+    """Returns the same, or None where the step never comes to the forward."""
     run, before = getattr(module, step), vars(module).get("forward")
     calls: list[Call] = []
 
@@ -50,4 +55,4 @@ def own_call(module: LightningModule, batch: Any, step: str = "training_step") -
         del vars(module)["forward"]
         if before is not None:
             vars(module)["forward"] = before
-    return calls[0] if calls else call_of(module, batch)
+    return calls[0] if calls else None
