@@ -119,7 +119,12 @@ def _through_hooks(
     served, samples = copy.copy(data), list[dict[str, Array]]()
     nothing = dict.fromkeys(("prepare_data", "setup", "teardown"), lambda *_, **__: None)
     vars(served).update(nothing, predict_dataloader=lambda: batches)
-    vars(module)["predict_step"] = lambda batch, *_: samples.extend(split(batch)) or True
+
+    def predict_step(batch: Any, *_: Any) -> bool:
+        samples.extend(split(batch))
+        return True
+
+    vars(module)["predict_step"] = predict_step
     with quiet(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*You have overridden")
         Trainer(
