@@ -17,7 +17,7 @@ from lkd.federated.client.verbs import OWN
 from lkd.federated.codecs.base import Codec
 from lkd.federated.engines import Engine
 from lkd.federated.engines.closing import watch
-from lkd.federated.given import check_codec, check_parts, check_privacy, check_statistics
+from lkd.federated.given import FORMER, check_codec, check_parts, check_privacy, check_statistics
 from lkd.federated.measured import Measured
 from lkd.federated.privacy.client_dp import ClientDP, require_accountant
 from lkd.federated.protocol.cache_use import total
@@ -38,7 +38,7 @@ from lkd.federated.server.checks import (
 )
 from lkd.federated.server.heterogeneity import SystemHeterogeneity
 from lkd.federated.server.local_work import LocalTraining
-from lkd.federated.server.owned import check_owned
+from lkd.federated.server.owned import check_owned, warn_of_unowned
 from lkd.federated.server.participation import Plan
 from lkd.federated.server.private_round import PrivateRound
 from lkd.federated.server.records import Record
@@ -51,16 +51,7 @@ from lkd.former_names import former_arguments, former_attributes
 
 
 @former_attributes(client="model", stations="engine.host.slots")
-@former_arguments(
-    client="model",
-    others="other_models",
-    assign="client_models",
-    common="shared_layers",
-    personal="personal_layers",
-    work="local",
-    robust="aggregator",
-    devices="heterogeneity",
-)
+@former_arguments(**FORMER)
 class Federation(Measured):
     """Federated training of a LightningModule over many clients; a round is one step of a server optimizer.
 
@@ -213,6 +204,7 @@ class Federation(Measured):
         check_public(self.algorithm, clients)
         check_validation(self.algorithm, clients)
         check_owned(self.architectures, clients)
+        warn_of_unowned(self.architectures, clients)
         check_statistics(self.privacy, self.shared_buffers)
         self.engine.keep(OWN)
         self._prepare(anew=True)  # may train a teacher first

@@ -13,6 +13,18 @@ from lkd.federated.server.local_work import LocalTraining
 from lkd.federated.server.robust import Rule
 from lkd.shown import shown
 
+FORMER = {
+    "client": "model",
+    "others": "other_models",
+    "assign": "client_models",
+    "common": "shared_layers",
+    "personal": "personal_layers",
+    "work": "local",
+    "robust": "aggregator",
+    "devices": "heterogeneity",
+}
+"""Former names of a federation's arguments."""
+
 
 def check_parts(
     algorithm: Any,

@@ -12,6 +12,7 @@ from lkd.federated.client.checks import require_descent
 from lkd.federated.client.clock import Clock
 from lkd.federated.client.encoding import encoded
 from lkd.federated.client.model_slot import ModelSlot
+from lkd.federated.client.own_inputs import calls_forward, warn_of_own_inputs
 from lkd.federated.client.single_samples import LoneSampleError, lone_clients, normalizes
 from lkd.federated.client.state import ClientStore
 from lkd.federated.client.verbs import CODE, Verbs
@@ -150,10 +151,11 @@ class Host:
         slot = self.slots[self.kind_of(client.id)]
         if slot.attached:
             return
-        if self.algorithm.attaches:
+        if self.algorithm.attaches or calls_forward(self.algorithm):
             try:
-                example = next(iter(client.train_batches(self.seed)))
-                self.algorithm.attach(slot.module, slot.loop.on_device(example))
+                example = slot.loop.on_device(next(iter(client.train_batches(self.seed))))
+                warn_of_own_inputs(self.algorithm, slot.module, example)
+                self.algorithm.attach(slot.module, example)
             except Exception as error:  # such as a missing layer, which is missing at every client
                 raise _RefusedError(error) from error
         slot.attached = True
