@@ -42,7 +42,6 @@ class Host:
         self.algorithm, self.seed, self.kind_of = description.algorithm, description.seed, description.kind_of
         self.store, self.clock = ClientStore() if store is None else store, Clock()
         self.verbs = Verbs(description, self.slots, self.store)
-        self._before: dict[int, Groups] = {}  # what clients kept before their last answer
 
     def prepare(self, trainer: Trainer, anew: bool) -> None:
         """Prepares modules, optimizers and loops.
@@ -129,16 +128,15 @@ class Host:
 
     def remember(self, client: int) -> None:
         """Notes what a client keeps, before an answer that may be undone."""
-        self._before[client] = self.store.get(client)
+        self.store.remember(client)
 
     def settle(self) -> None:
         """Accepts all answers so far, so that none of them can be undone."""
-        self._before.clear()
+        self.store.settle()
 
-    def undo(self, client: int) -> None:
-        """Restores what a client kept before its last answer, if the server rejects that answer."""
-        if client in self._before:
-            self.store.put(client, self._before.pop(client))
+    def undo(self, client: int, mark: int | None = None) -> None:
+        """Restores what a client kept before its last answer, if the server rejects it; see `ClientStore.undo`."""
+        self.store.undo(client, mark)
 
     def data(self, client: int, message: Message) -> ClientData:
         """Returns a client's data, pooled with those of `others` in the message's config, if any."""

@@ -15,7 +15,7 @@ from lightning.pytorch import Callback
 
 from lkd.cli import main
 from lkd.datamodules import SiteClients
-from lkd.federated import Federation
+from lkd.federated import Centralized, Federation
 from lkd.federated.engines import NVFlare
 from lkd.federated.engines import nvflare as module
 from lkd.federated.engines.local_file import LocalFile
@@ -29,6 +29,7 @@ from .. import job
 from ..job import KINDS, PUBLIC, run
 from ..quadratic import Quadratic, trainer
 from ..test_exact import assert_same, result
+from ..test_rounds import Noisy
 from .described import DATA, plan
 
 
@@ -118,6 +119,14 @@ def test_other_data_than_the_server_s_are_refused(tmp_path, here):
         ValueError, match=r"site site-0 has client \d with \d+ samples, and the server's data say"
     ):
         run("scaffold", tmp_path, 1, engine=engine)
+
+
+def test_data_that_would_have_to_be_in_one_place_are_refused(tmp_path, here):
+    engine = here("scaffold")
+    engine.sites = 3
+    pooled = Federation(Noisy(), Centralized())
+    with pytest.raises(ValueError, match=r"algorithm=Centralized trains on .* stay at sites=3 of them"):
+        run("centralized", tmp_path, 1, engine=engine, make=lambda: pooled)
 
 
 def test_what_the_site_does_not_allow_is_refused(tmp_path, here):
