@@ -22,8 +22,12 @@ demo: $(READY) ## The main job: an oracle teaches nine cameras without labels (4
 demo-short: $(READY) ## The main job with a few frames and steps, for CI
 	$(BIN)/python benchmarks/short_demo.py
 
-docs: $(READY) ## Check that every link and config the docs name exists
-	$(BIN)/python -m pytest tests/test_docs.py -q
+docs: $(READY) ## Check what the docs name, and build the site into build/site, strictly and offline
+	$(BIN)/python -m pytest tests/test_docs.py tests/test_reference.py -q -k "not examples"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: $(READY) ## Show the site at http://127.0.0.1:8000, and what changes in it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --livereload
 
 test: lint types tests ## Lint, types, doctests and tests
 
@@ -70,4 +74,4 @@ bench: $(READY) ## Measure where time goes: rounds, steps, loaders, sums (a quar
 clean: ## Remove the environment and what runs have written
 	rm -rf $(VENV) runs build *.egg-info
 
-.PHONY: help install demo demo-short docs test lint format types tests coverage test-all minimum bench clean
+.PHONY: help install demo demo-short docs docs-serve test lint format types tests coverage test-all minimum bench clean
