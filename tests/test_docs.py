@@ -26,11 +26,17 @@ def test_named_configs_and_scripts_exist(page):
     assert not re.findall(r"\b[A-Z]+_(?:TABLE|LINK)\b|@@\w+@@", text), "a placeholder is left"
 
 
-def test_the_readme_says_where_the_data_of_every_config_comes_from():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_docs_say_where_the_data_of_every_config_come_from():
+    page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
     used = {f for c in ROOT.glob("configs/**/*.yaml") for f in re.findall(r"\bdata/\w+", c.read_text())}
     assert {"data/weights", "data/traffic_cams"} <= used
-    assert not {folder for folder in used if f"`{folder}`" not in readme}
+    assert not {folder for folder in used if f"`{folder}`" not in page}
+
+
+def test_every_folder_of_configs_is_described():
+    page = (ROOT / "docs/configs.md").read_text(encoding="utf-8")
+    folders = {path.parent.name for path in ROOT.glob("configs/*/*.yaml")} - {"networks"}
+    assert not {folder for folder in folders if f"`{folder}/" not in page}
 
 
 def test_every_make_target_in_the_readme_exists():
