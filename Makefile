@@ -29,6 +29,9 @@ docs: $(READY) ## Check what the docs name, and build the site into build/site, 
 docs-serve: $(READY) ## Show the site at http://127.0.0.1:8000, and what changes in it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --livereload
 
+notebooks: $(READY) ## Run the notebooks as they are, and keep the pictures that they end with
+	$(BIN)/python docs/run_notebooks.py
+
 test: lint types tests ## Lint, types, doctests and tests
 
 lint: $(READY) ## Check style and format
@@ -74,4 +77,4 @@ bench: $(READY) ## Measure where time goes: rounds, steps, loaders, sums (a quar
 clean: ## Remove the environment and what runs have written
 	rm -rf $(VENV) runs build *.egg-info
 
-.PHONY: help install demo demo-short docs docs-serve test lint format types tests coverage test-all minimum bench clean
+.PHONY: help install demo demo-short docs docs-serve notebooks test lint format types tests coverage test-all minimum bench clean

@@ -25,6 +25,8 @@ def origin(page: str) -> Path:
     for name, other in ROOT_PAGES.items():
         if page == other:
             return ROOT / name
+    if page.startswith("notebooks/"):
+        return ROOT / page
     return ROOT / "docs" / page
 
 

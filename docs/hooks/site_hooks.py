@@ -20,8 +20,11 @@ ROOT = Path(__file__).parents[2]
 def on_config(config: MkDocsConfig) -> None:
     """Adds what is made to the navigation, under the titles that have a list of their own in mkdocs.yml."""
     sections = {title: below for entry in config.nav for title, below in entry.items()}
+    sections["Tutorials"] += list(notebook_pages.pages())
     sections["Reference"] += [{"Configs": list(config_pages.pages())}, *_packages()]
-    config.watch += [str(ROOT / folder) for folder in ("lkd", "datamodules", "callbacks", "configs")]
+    config.watch += [
+        str(ROOT / folder) for folder in ("lkd", "datamodules", "callbacks", "configs", "notebooks")
+    ]
 
 
 def _packages() -> list[dict[str, Any]]:
