@@ -11,7 +11,7 @@ from .detectors import needs_yolo
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SHORTER = {  # beside two batches for each Trainer: what stands in place of the cell that is tagged "parameters"
-    "nine_cameras": "from tests.short_runs import short_study\noptions = short_study('parking/oracle.yaml')",
+    "nine_cameras": "from tests.short_runs import short_study\nconfig, options = short_study('parking/oracle.yaml')",
     "student_to_camera": "max_drop = 2.0  # after two batches",
 }
 SHORT = {"nine_cameras": "", "": "from tests.short_runs import shorten\nshorten()"}
