@@ -124,7 +124,9 @@ class Shards(Partition):
         count = check_clients(clients, size, self.per_client)
         rows = _sorted(column(columns, self.column), rng)
         pieces = count * self.per_client
-        ends = np.arange(1, pieces + 1) * (size // pieces) + np.minimum(np.arange(1, pieces + 1), size % pieces)
+        ends = np.arange(1, pieces + 1) * (size // pieces) + np.minimum(
+            np.arange(1, pieces + 1), size % pieces
+        )
         sizes = np.diff(ends, prepend=0)
         order = rng.permutation(pieces)
         # all pieces in their new order by one gather: for a million clients, a tenth of the time of a loop

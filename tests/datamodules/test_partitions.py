@@ -213,7 +213,9 @@ class Counted(Dirichlet):
 )
 def test_a_large_table_without_hope_is_given_up_early(size, clients, draws):
     columns, partition = {"label": np.arange(size) % 10}, Counted(0.01)
-    with pytest.raises(ValueError, match=rf"each of {draws} draws for {clients} clients, \d+ of them at best"):
+    with pytest.raises(
+        ValueError, match=rf"each of {draws} draws for {clients} clients, \d+ of them at best"
+    ):
         deal(partition, clients, columns=columns)
     assert partition.draws == draws
 
