@@ -1,35 +1,20 @@
 """Taps: inputs and outputs of named layers of any module during one forward pass."""
 
-import contextlib
-import contextvars
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lkd.addresses import entry_of, find_layer, parse
+from lkd.counted import Ran, counts, not_run
 from lkd.kept import NOTHING, Kept
 from lkd.outermost import Hooks, Outermost
 
 _altered: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], bool]] = weakref.WeakKeyDictionary()
 """For every model: which inputs and outputs of its layers were seen to be changed in place later."""
-
-
-_counts: contextvars.ContextVar[bool] = contextvars.ContextVar("counts", default=True)
-"""Whether calls are counted."""
-
-
-@contextlib.contextmanager
-def uncounted() -> Iterator[None]:
-    """Leaves what runs inside the block out of all counts of calls: a pass that repeats an earlier one."""
-    token = _counts.set(False)
-    try:
-        yield
-    finally:
-        _counts.reset(token)
 
 
 class Call(NamedTuple):
@@ -47,14 +32,6 @@ class Call(NamedTuple):
 
 class Reached(Exception):  # noqa: N818  (no error: it ends a forward that has shown what was wanted)
     """Exception that ends a forward, since all tapped layers have run."""
-
-
-class Ran(NamedTuple):
-    """One call of a layer."""
-
-    given: Kept
-    gave: Kept
-    key: tuple[Any, ...]
 
 
 class Taps:
@@ -177,7 +154,7 @@ class Taps:
             was = waiting.pop() if waiting else given((args, kwargs))  # it may have been running already
             learns = torch.is_grad_enabled()
             self._open[counted] -= 1
-            if learns and _counts.get() and self._open[counted] <= 0:  # not inside of its own call
+            if learns and counts() and self._open[counted] <= 0:  # not inside of its own call
                 self._calls[counted] = self._calls.get(counted, 0) + 1
             if name in self._learned and not learns:
                 return  # such as a metric, which takes no part in training
@@ -234,7 +211,7 @@ class Taps:
             return output
 
         watched.__wrapped__ = forward  # type: ignore[attr-defined]  # whose arguments are asked for
-        attributes = vars(model)  # not by setattr of nn.Module, which takes as long as a hook
+        attributes = vars(model)  # setattr of nn.Module takes as long as a hook
         attributes["forward"] = watched
         self._undo.append(lambda: attributes.update(forward=own) if own else attributes.pop("forward"))
 
@@ -244,27 +221,11 @@ class Taps:
             self.root, self._ran[""] = next(iter(self._outermost_ran.items()))
             self._calls[True, ""] = self._calls.get((False, self.root), 0)
         if name not in self._ran:
-            raise ValueError(self._missing(address, argument))
+            several = list(self._outermost_ran) if self._searches and name == "" else None
+            raise ValueError(not_run(self.model, name, f"{argument}={address!r}", self.root, several))
         if self._searches and name == "" and self.root is None:
             self.root = ""
         return self._ran[name]
-
-    def _missing(self, address: str, argument: str) -> str:
-        name = parse(address, argument).module
-        if self._searches and name == "":
-            ran = list(self._outermost_ran) or "none of its layers"
-            return (
-                f"{argument}={address!r}: the forward of {type(self.model).__name__} itself did not run during the step, but {ran} "
-                "did; name the one that is given the teacher's input as student_input and, if you have not yet, the one that gives what "
-                "is compared as student_layer."
-            )
-        where = f"layer {name!r}" if name else "the forward of the module itself"
-        if name == "" and self.root:  # found by an earlier step
-            where = f"layer {self.root!r}, which an earlier step has called for that,"
-        return (
-            f"{argument}={address!r}: {where} did not run during the step; name a layer that does, "
-            f"such as one of {[n for n, _ in self.model.named_children()]}."
-        )
 
     @property
     def repeated(self) -> bool:
@@ -301,8 +262,7 @@ class Taps:
         Raises:
             ValueError: If the layer did not run.
         """
-        argument = self._asked(address)
-        ran = self._call(address, argument)
+        ran = self._call(address, argument := self._asked(address))
         return Call(*self._as_it_was(ran.given, ran.given.value, ran.key, "given", f"{argument}={address!r}"))
 
     def input(self, address: str) -> Any:

@@ -11,8 +11,9 @@ from torchmetrics import Metric
 from lkd.addresses import find_layer
 from lkd.batches import Keys, begins_with_labels, call_of
 from lkd.checks import expect
+from lkd.counted import uncounted
 from lkd.kept import NOTHING, Kept
-from lkd.taps import Call, uncounted
+from lkd.taps import Call
 
 Relabel = Callable[[Any], Any]
 Step = Callable[..., Any]
