@@ -122,7 +122,9 @@ def looking(module: nn.Module, first: bool) -> Iterator[None]:
     if here is _NOBODY or isinstance(here, _Gathered):
         yield
         return
-    waiting = _of_module.setdefault(module, _Waiting())
+    waiting = _of_module.get(module)
+    if waiting is None:
+        waiting = _of_module[module] = _Waiting()
     if first:
         waiting.clear()
     token = _here.set(None if first else waiting)

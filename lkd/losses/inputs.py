@@ -46,7 +46,7 @@ def prepare(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
             f"the student's batch has {len(student)} samples, the teacher's {len(teacher)}: "
             "both must see the same inputs"
         )
-    kept = torch.promote_types(full_precision(student).dtype, full_precision(teacher.detach()).dtype)
+    kept = torch.float64 if torch.float64 in (student.dtype, teacher.dtype) else torch.float32
     return student.to(kept), teacher.detach().to(kept)
 
 
@@ -112,4 +112,5 @@ def mean_over_levels(loss: Callable[[Tensor, Tensor], Tensor], student: Tapped, 
         ...                  [torch.zeros(1, 1), torch.zeros(1, 3)])
         tensor(2.)
     """
-    return torch.stack([loss(s, t) for s, t in level_pairs(student, teacher)]).mean()
+    values = [loss(s, t) for s, t in level_pairs(student, teacher)]
+    return values[0] if len(values) == 1 and not values[0].dim() else torch.stack(values).mean()
