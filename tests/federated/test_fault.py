@@ -41,6 +41,4 @@ def test_knowledge_is_finite():
 
 def test_a_number_that_is_none_is_no_reply():
     """It would end the run where it is added up."""
-    assert "its number steps is not finite" in fault(
-        Reply({}, metrics={"steps": float("nan")}), LAYOUT, {}, {}
-    )
+    assert "its number steps is not finite" in fault(Reply({}, metrics={"steps": float("nan")}), EXPECTED)
