@@ -18,7 +18,7 @@ from lkd.federated.protocol.client_data import ClientData, Part
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.seeds import derive, seed_everything
-from lkd.federated.protocol.tensors import Groups, Lists, Tensors, all_finite
+from lkd.federated.protocol.tensors import Groups, Lists, Tensors, all_finite, measured
 
 OWN = "personal"
 """Group of a client's state that holds its personal layers; the others are its algorithm's."""
@@ -196,17 +196,20 @@ class Verbs:
             check_lists(context.state, f"context.state of {who}", context.params, False)
             delta = [p.detach() - x for p, x in zip(context.params, context.x, strict=True)]
             groups = {"delta": delta, **_apart(extra, slot.worker.tensors.values())}
+        found = {key: measured(group) for key, group in as_tensors(groups, names).items()}
+        tensors: Groups = {key: group for key, group in found.items() if group is not None}
         own = (slot.worker.tensors[name] for name in slot.worker.own)
         kept = [tensor.detach() for tensor in own if tensor.requires_grad]
-        everything = [*groups.values(), *context.state.values(), kept]
-        if not all_finite([tensor for group in everything for tensor in group]):
+        for group in context.state.values():
+            kept += group
+        if len(tensors) < len(found) or not all_finite(kept):
             raise FloatingPointError(NOT_FINITE)
         logs = slot.worker.log.compute()
         buffers = slot.worker.take(slot.worker.buffers)
         schedule = self._schedule(slot, client, context.round, logs)
         self._keep(slot, context, schedule)  # last, so that a failed client keeps its former state
         return Reply(
-            tensors={**as_tensors(groups, names), "buffers": buffers},
+            tensors={**tensors, "buffers": buffers},
             metrics={"steps": float(context.steps), **slot.loop.idle(), **context.reply_metrics},
             knowledge=context.reply_tensors,
             logs=logs,

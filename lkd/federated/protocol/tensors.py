@@ -137,6 +137,12 @@ def _norms(values: list[Tensor]) -> list[float]:
     return torch.stack([one.float() for one in found]).tolist()
 
 
+def measured(tensors: Mapping[str, Tensor]) -> Known | None:
+    """Computes the norm of tensors, once for all who ask for it; None if a value is NaN or infinite."""
+    length = norm(tensors)
+    return Known(tensors, length) if math.isfinite(length) or all_finite(tensors.values()) else None
+
+
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Tells whether no value is NaN or infinite."""
     floats = [as_real(tensor) for tensor in tensors if is_inexact(tensor) and tensor.numel()]

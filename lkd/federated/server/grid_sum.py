@@ -1,5 +1,6 @@
 """Sums of numbers of up to 32 bits that do not depend on the order: additions in float64 that never round."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -87,7 +88,7 @@ class GridSum:
         start = 0
         for shape, size in zip(shapes, sizes, strict=True):
             ends = [start, *range((start // CHUNK + 1) * CHUNK, start + size, CHUNK), start + size]
-            cut = [b - a for a, b in zip(ends, ends[1:], strict=False)] if size else []
+            cut = [b - a for a, b in itertools.pairwise(ends)] if size else []
             for begin, length in zip(ends, cut, strict=False):
                 chunk, at = self._chunks[begin // CHUNK], begin % CHUNK
                 place = chunk.value[at : at + length]
