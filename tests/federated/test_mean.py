@@ -176,7 +176,9 @@ def test_a_sum_goes_on_after_it_was_read(monkeypatch):
     for i, (tensors, weight) in enumerate(given):
         result.add(tensors, weight)
         assert torch.equal(result.sum()["t0"], total(given[: i + 1]).sum()["t0"])
-    monkeypatch.setattr(grid_sum, "HELD", 1)  # one client after the other has the same bits as several at once
+    monkeypatch.setattr(
+        grid_sum, "HELD", 1
+    )  # one client after the other has the same bits as several at once
     assert torch.equal(total(given).sum()["t0"], result.sum()["t0"])
 
 

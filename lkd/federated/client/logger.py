@@ -207,7 +207,9 @@ class Log:
 
     def _reduce(self, name: str, values: list[Any], sizes: list[int]) -> float:
         if all(isinstance(value, Tensor) for value in values):
-            found = torch.stack([value.reshape(()) for value in values]).tolist()  # with one wait for the device
+            found = torch.stack(
+                [value.reshape(()) for value in values]
+            ).tolist()  # with one wait for the device
         else:
             found = [float(value) for value in values]
         how = self.reductions[name]
@@ -215,4 +217,4 @@ class Log:
             return sum(number * size for number, size in zip(found, sizes, strict=True)) / sum(sizes)
         if any(map(math.isnan, found)):
             return math.nan  # of which min and max of Python know nothing
-        return float({"sum": sum, "min": min, "max": max}[how](found))
+        return float(sum(found) if how == "sum" else min(found) if how == "min" else max(found))

@@ -63,7 +63,7 @@ def _states(words: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         return value ^ value >> half
 
     def mixed(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        value = np.uint32(0xCA01F9DD) * x - np.uint32(0x4973F715) * y
+        value: Any = np.uint32(0xCA01F9DD) * x - np.uint32(0x4973F715) * y
         return value ^ value >> half
 
     padded = [*words, *[np.zeros_like(words[0])] * (4 - len(words))]

@@ -164,7 +164,9 @@ class Reduction:
                 continue
             tensors = {name: given[group][own] for name, group, own in terms}
             if metrics and total is totals[0]:
-                tensors |= {f"metrics/{n}": torch.tensor(reply.metrics[n], dtype=torch.float64) for n in metrics}
+                tensors |= {
+                    f"metrics/{n}": torch.tensor(reply.metrics[n], dtype=torch.float64) for n in metrics
+                }
             total.add(tensors, weight * share)
 
     def _plan(self, reply: Reply, groups: Sequence[str]) -> list["_Terms"]:
@@ -179,7 +181,9 @@ class Reduction:
         theirs = {at: own for own, at in self._layouts[layout].weights.items()}
         plan: list[_Terms] = []
         for block in self._blocks:
-            terms = [(f"{g}/{n}", g, theirs[n]) for g in groups for n in block.names if layout in block.owners]
+            terms = [
+                (f"{g}/{n}", g, theirs[n]) for g in groups for n in block.names if layout in block.owners
+            ]
             plan.append(_Terms(block.modality, terms if layout in block.owners else None))
         return plan
 
@@ -234,7 +238,9 @@ class _Terms(NamedTuple):
     """What of an architecture's replies is added in a block."""
 
     modality: str
-    tensors: list[tuple[str, str, str]] | None  # names in the sum, groups and clients' names; None if it has none
+    tensors: (
+        list[tuple[str, str, str]] | None
+    )  # names in the sum, groups and clients' names; None if it has none
 
 
 class _Block(NamedTuple):

@@ -29,7 +29,8 @@ class Level:
         self._offsets = self._large, -self._large
         self._larger = self._large * 2.0**26
         self.sum = torch.empty(size, dtype=torch.float64, device=device)
-        self.clear()
+        self.carry: Tensor | None = None
+        self.turns, self.empty = 0, True
 
     def add(self, value: Tensor, weight: float) -> None:
         """Adds `weight * value` and overwrites `value`."""
@@ -73,5 +74,5 @@ class Level:
 
     def clear(self) -> None:
         """Sets the sum to zero, without a pass over its memory."""
-        self.carry: Tensor | None = None
+        self.carry = None
         self.turns, self.empty = 0, True

@@ -141,4 +141,3 @@ def outlier(sizes: Mapping[str, Size], middles: Middles, factor: float) -> str:
         if size.value > limit:
             return f"its {name} is {size.value:.3g} long, and {told} (outlier_factor={factor:g})"
     return ""
-

@@ -26,7 +26,9 @@ class StackedLinear(TorchFunctionMode):
         """Replaces one function, and calls all others."""
         if func is linear and not kwargs and _own_weight(*args):
             x, weight, *bias = args
-            found = torch.matmul(weight, x.mT).mT.contiguous()  # modules view what a layer gives in other shapes
+            found = torch.matmul(
+                weight, x.mT
+            ).mT.contiguous()  # modules view what a layer gives in other shapes
             return found if not bias or bias[0] is None else found + bias[0]
         return func(*args, **(kwargs or {}))
 

@@ -13,8 +13,8 @@ from lkd.federated.client.context import SCRATCH
 from lkd.federated.client.host import Host
 from lkd.federated.client.stacked.context import StackedContext
 from lkd.federated.client.stacked.member import Member, sent_to, states_of, tensors_of
-from lkd.federated.client.stacked.rows import RowPasses
 from lkd.federated.client.stacked.replies import StackResult, deal
+from lkd.federated.client.stacked.rows import RowPasses
 from lkd.federated.client.stacked.training import StackedLoop
 from lkd.federated.client.traces import switches
 from lkd.federated.protocol.messages import Reply
