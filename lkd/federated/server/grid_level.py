@@ -30,7 +30,8 @@ class Level:
         self._larger = self._large * 2.0**26
         self.sum = torch.empty(size, dtype=torch.float64, device=device)
         self.carry: Tensor | None = None
-        self.turns, self.empty = 0, True
+        self.turns = 0  # additions since half of the sum was put aside
+        self.odd, self.empty = False, True  # whether the large number is in the sum, and whether nothing is
 
     def add(self, value: Tensor, weight: float) -> None:
         """Adds `weight * value` and overwrites `value`."""
@@ -38,10 +39,10 @@ class Level:
             torch.add(self._large, value, alpha=weight, out=self.sum)
             self.empty = False
         else:
-            torch.add(self._offsets[self.turns % 2], value, alpha=weight, out=value)
+            torch.add(self._offsets[self.odd], value, alpha=weight, out=value)
             self.sum.add_(value)
-        self.turns += 1
-        if self.turns % TURNS == 0:
+        self.odd, self.turns = not self.odd, self.turns + 1
+        if self.turns == TURNS:
             self.settle()
 
     def settle(self) -> tuple[Tensor, Tensor]:
@@ -49,7 +50,7 @@ class Level:
         self._even()
         upper = self.sum.add(self._larger).sub_(self._larger)
         self.sum.sub_(upper)
-        self.carry = upper if self.carry is None else self.carry.add_(upper)
+        self.carry, self.turns = upper if self.carry is None else self.carry.add_(upper), 0
         return self.carry, self.sum
 
     def _even(self) -> None:
@@ -57,9 +58,9 @@ class Level:
         if self.empty:
             self.sum.zero_()
             self.empty = False
-        if self.turns % 2:
+        if self.odd:
             self.sum.sub_(self._large)
-            self.turns += 1
+            self.odd = False
 
     def add_to(self, total: Tensor) -> None:
         """Adds the sum to a total, with one rounding of what it is exactly, and one of the total."""
@@ -74,5 +75,5 @@ class Level:
 
     def clear(self) -> None:
         """Sets the sum to zero, without a pass over its memory."""
-        self.carry = None
-        self.turns, self.empty = 0, True
+        self.carry, self.turns = None, 0
+        self.odd, self.empty = False, True
