@@ -75,7 +75,7 @@ class RunningSum:
         """Adds one client's tensors.
 
         Args:
-            tensors: The tensors by name; nobody changes them later.
+            tensors: The tensors by name; nobody changes them before `flush`, or before the result is taken.
             weight: Their weight.
 
         Raises:
@@ -94,6 +94,10 @@ class RunningSum:
             self._pair.add([real[name] for name in self._wide], weight)
         self._weigh(weight)
         self.count += 1
+
+    def flush(self) -> None:
+        """Adds what waits to be added with others, so that its tensors may change."""
+        self._grid.flush()
 
     def _weigh(self, weight: float) -> None:
         terms = [*self._weight, weight]
