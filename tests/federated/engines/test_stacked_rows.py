@@ -40,7 +40,8 @@ def shards(sizes, drop_last=False):
     ends = list(itertools.accumulate(sizes, initial=0))
     rows = [np.arange(a, b) for a, b in itertools.pairwise(ends)]
     return [
-        ClientShard(i, str(i), 0.1, 1.0, {"train": (batching, each)}, len(sizes)) for i, each in enumerate(rows)
+        ClientShard(i, str(i), 0.1, 1.0, {"train": (batching, each)}, len(sizes))
+        for i, each in enumerate(rows)
     ]
 
 
