@@ -92,7 +92,7 @@ def is_exchanged(tensor: Tensor) -> bool:
     return not (tensor.is_floating_point() and tensor.element_size() < 2)
 
 
-class Known(dict[str, Tensor]):
+class NormedTensors(dict[str, Tensor]):
     """Tensors whose norm somebody in this process has computed already, with those of other clients at once.
 
     Whoever changes the tensors makes a new dict, whose norm is not known.
@@ -118,7 +118,7 @@ def norm(tensors: Mapping[str, Tensor]) -> float:
         >>> round(norm({"a": torch.tensor([3e30]), "b": torch.tensor([[4e30]])}) / 1e30, 3)
         5.0
     """
-    if isinstance(tensors, Known):
+    if isinstance(tensors, NormedTensors):
         return tensors.length
     values = [as_real(tensor) for tensor in tensors.values() if tensor.numel()]
     length = math.hypot(*_norms(values))
@@ -137,10 +137,10 @@ def _norms(values: list[Tensor]) -> list[float]:
     return torch.stack([one.float() for one in found]).tolist()
 
 
-def measured(tensors: Mapping[str, Tensor]) -> Known | None:
+def measured(tensors: Mapping[str, Tensor]) -> NormedTensors | None:
     """Computes the norm of tensors, once for all who ask for it; None if a value is NaN or infinite."""
     length = norm(tensors)
-    return Known(tensors, length) if math.isfinite(length) or all_finite(tensors.values()) else None
+    return NormedTensors(tensors, length) if math.isfinite(length) or all_finite(tensors.values()) else None
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:

@@ -17,7 +17,7 @@ from lkd.federated.client.stacked.linear import StackedLinear
 from lkd.federated.client.stacked.replies import _lengths
 from lkd.federated.client.stacked.rows import RowPasses
 from lkd.federated.protocol.seeds import derive, derive_each
-from lkd.federated.protocol.tensors import Known, measured, norm
+from lkd.federated.protocol.tensors import NormedTensors, measured, norm
 
 
 def test_seeds_are_those_of_each_client():
@@ -91,7 +91,11 @@ def test_norms_of_all_clients_at_once():
 
 def test_a_norm_that_is_known_is_not_computed_again():
     known = measured({"w": torch.tensor([3.0, 4.0])})
-    assert isinstance(known, Known) and (known.length, norm(known), norm(dict(known))) == (5.0, 5.0, 5.0)
+    assert isinstance(known, NormedTensors) and (known.length, norm(known), norm(dict(known))) == (
+        5.0,
+        5.0,
+        5.0,
+    )
     assert measured({"w": torch.tensor([torch.nan])}) is None
     assert measured({"w": torch.tensor([1e300], dtype=torch.float64)}) is not None
 

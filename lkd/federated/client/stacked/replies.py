@@ -13,7 +13,7 @@ from lkd.federated.client.stacked.context import StackedContext
 from lkd.federated.client.stacked.member import Member
 from lkd.federated.client.verbs import MEMORY, NOT_FINITE, OWN
 from lkd.federated.protocol.messages import Reply
-from lkd.federated.protocol.tensors import Groups, Known, Lists, Tensors, as_real, is_inexact
+from lkd.federated.protocol.tensors import Groups, Lists, NormedTensors, Tensors, as_real, is_inexact
 
 
 @dataclass
@@ -76,7 +76,7 @@ def deal(host: Host, members: Sequence[Member], context: StackedContext, result:
                 mine = {**frozen, **{name: rows[k] for name, rows in owned.items()}}
                 others |= {OWN: mine, MEMORY: view.memory}
             host.store.put(member.data.id, {**others, **_of(kept, k)})
-        tensors: Groups = {key: Known(group, lengths[key][k]) for key, group in _of(sent, k).items()}
+        tensors: Groups = {key: NormedTensors(group, lengths[key][k]) for key, group in _of(sent, k).items()}
         if result.trained:
             tensors["buffers"] = {name: rows[k] for name, rows in buffers.items()}
         replies.append(
