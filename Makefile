@@ -84,7 +84,7 @@ lock: $(READY) ## Pin all packages, with hashes, to the versions that are in .ve
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet uv
 	$(BIN)/python -m pip freeze --exclude-editable > build/lock/versions.txt
-	build/lock/bin/uv pip compile pyproject.toml --extra yolo --extra dev --universal --python-version 3.11 \
+	build/lock/bin/uv pip compile pyproject.toml --extra yolo --extra dev --universal --python-version 3.11.5 \
 		--generate-hashes --no-annotate --constraint build/lock/versions.txt --custom-compile-command "make lock" \
 		--output-file $(LOCK)
 

@@ -186,12 +186,20 @@ def of_sums(repeats: int, quick: bool) -> Iterator[Row]:
         for reply in replies:
             total.add_(reply["w"], alpha=0.5)
 
+    total = RunningSum(replies[0])  # a federation keeps it from round to round
+
     def exact() -> None:
-        total = RunningSum(replies[0])
+        total.reset()
         for reply in replies:
             total.add(reply, 0.5)
+        total.flush()
 
-    contenders = {"float32, in order": lambda: several(plain, 3), "RunningSum": lambda: several(exact, 3)}
+    def mean() -> None:
+        exact()
+        total.mean()
+
+    works = {"float32, in order": plain, "RunningSum": exact, "RunningSum and its mean": mean}
+    contenders = {name: functools.partial(several, work, 3) for name, work in works.items()}
     yield from in_turns(f"sum of {clients} x 25 MB", contenders, repeats)
 
 
