@@ -84,7 +84,7 @@ def test_places_of_augmented_samples_are_those_of_the_batches():
 def test_a_client_of_several_groups_is_refused(sampler):
     data = FederatedDataModule(Grouped(sampler, [range(12), range(12, 23)]), IID(), clients=2, seed=1)
     data.setup("fit")
-    with pytest.raises(ValueError, match="of 2 cameras or groups, .*one_camera_per_batch=false"):
+    with pytest.raises(ValueError, match=r"of 2 cameras or groups, .*one_camera_per_batch=false"):
         data.clients[0].train_places(0)
 
 
