@@ -44,7 +44,7 @@ SEQUENCES = ((0, 1), (2, 3))
 CELLS, HOUR, SURE, EPOCHS = 8, 3600, 0.95, 20
 LIMITS = [*((d, 12 * HOUR) for d in (4, 8, 16, 24, 32, 48)), (16, 600), (16, HOUR)]
 NETWORKS = {"student": (32, [8, 8, 16, 32], 8), "server": (32, [16, 16, 32, 64], 8)}  # side, channels, depth
-AGES = (0.5, 1.0, 2.0, 4.0, 12.0)
+AGES = (0.5, 1.0, 2.0, 4.0)
 
 
 def cut(data: Path, folder: Path) -> None:
