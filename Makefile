@@ -64,10 +64,44 @@ minimum: ## Run a short part of the tests with the oldest versions that pyprojec
 	OMP_NUM_THREADS=1 $(MINIMUM)/bin/python -m pytest -q -m "not slow" $(MINIMUM_TESTS) \
 		-k "not where_a_rectangle_is" # other versions draw other start weights, by which it misses its bound
 
+LOCK := .github/requirements.txt
+
+lock: $(READY) ## Pin all packages, with hashes, to the versions that are in .venv: run the tests there first
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet uv
+	$(BIN)/python -m pip freeze --exclude-editable > build/lock/versions.txt
+	build/lock/bin/uv pip compile pyproject.toml --extra yolo --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --constraint build/lock/versions.txt --custom-compile-command "make lock" \
+		--output-file $(LOCK)
+
+install-locked: ## Make the environment in .venv from the pinned packages alone, each with its hash
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement $(LOCK)
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $(READY)
+
+RELEASE := build/release
+
+release: ## Build wheel and source distribution into dist/, check them in a fresh environment, write the notes
+	$(PYTHON) release/notes.py > /dev/null
+	rm -rf dist $(RELEASE)
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet build twine
+	$(RELEASE)/bin/python -m build --outdir dist
+	$(RELEASE)/bin/twine check --strict dist/*
+	$(PYTHON) release/check.py dist
+	$(PYTHON) release/notes.py > dist/NOTES.md
+
+zoo: $(READY) ## Train and export small students, with a card each, into dist/zoo (an hour)
+	$(BIN)/python release/zoo.py
+
+leaderboard: $(READY) ## Write docs/leaderboard.md and the tables in docs/ from the studies in studies/
+	$(BIN)/python cli.py leaderboard studies --folder docs --pages README.md docs/*.md
+
 bench: $(READY) ## Measure where time goes: rounds, steps, loaders, sums (a quarter of an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench.py
 
 clean: ## Remove the environment and what runs have written
 	rm -rf $(VENV) runs build *.egg-info
 
-.PHONY: help install demo demo-short docs test lint format types tests coverage test-all minimum bench clean
+.PHONY: help install demo demo-short docs test lint format types tests coverage test-all minimum lock install-locked release zoo leaderboard bench clean

@@ -1,5 +1,7 @@
 """Data: cameras over car parks and roads for detection, patches, digits and motion for classification."""
 
+from typing import TYPE_CHECKING
+
 from lkd.datamodules.classification.classification_datamodule import ClassificationDataModule
 from lkd.datamodules.classification.cnrpark_patches import CNRParkPatches
 from lkd.datamodules.classification.digits import Digits
@@ -36,6 +38,7 @@ from lkd.datamodules.samples.samplers import CameraBatchSampler, IndexBatchSampl
 from lkd.datamodules.samples.splits import Splits, by_time
 from lkd.datamodules.sensors.har import SmartphoneSmartwatchHAR
 from lkd.datamodules.sensors.uci_har import UCIHAR
+from lkd.former_names import former_classes
 
 __all__ = [
     "IID",
@@ -87,3 +90,15 @@ __all__ = [
     "by_time",
     "collate",
 ]
+
+if not TYPE_CHECKING:  # a type checker shall go on telling what there is not
+    __getattr__ = former_classes(
+        globals(),
+        Cohort="ClientSampler",
+        FixedCohort="FixedSampler",
+        Frame="CameraFrame",
+        Shard="ClientShard",
+        UniformCohort="UniformSampler",
+        View="FrameView",
+        WeightedCohort="WeightedSampler",
+    )

@@ -25,6 +25,7 @@ LKD = (
     "callbacks",
     "edge",
     "compare",
+    "leaderboard",
 )
 FEDERATED = ("protocol", "server", "client", "engines", "algorithms", "knowledge", "peers", "topology")
 

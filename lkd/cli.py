@@ -14,6 +14,7 @@ usage: python cli.py {fit,validate,test,predict,partition,export,compress,offloa
        python cli.py predict SOURCE {--model STUDENT.onnx | --config CONFIG.yaml --ckpt_path X.ckpt}
        python cli.py cache {build,stat,verify,prune} --config CONFIG.yaml
        python cli.py compare COMPARISON.yaml [--jobs N]
+       python cli.py leaderboard STUDY [STUDY ...]
        python cli.py camera --data LOCAL.yaml --kit DIR
        python cli.py doctor [--json]
 
@@ -29,6 +30,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   offload    share the work between a student on the device and a teacher at the edge server, within a budget
   cache      fill, list, test or shrink the store of a CachedTeacher
   compare    run methods over settings and seeds, and report what they reach and what they cost
+  leaderboard  write one page and one CSV of what comparisons have found
   camera     look whether this machine can take part in a federation of machines, and join it
   doctor     say what is installed, on which machine, and what of it is wrong or missing
 
@@ -61,6 +63,7 @@ VERBS = (
     "offload",
     "cache",
     "compare",
+    "leaderboard",
     "camera",
     "doctor",
 )
@@ -190,6 +193,7 @@ def main(args: Sequence[str] | None = None) -> None:
         what = "COMPARISON.yaml" if given[0] == "compare" else "--config CONFIG.yaml"
         what = "build --config CONFIG.yaml" if given[0] == "cache" else what
         what = "--data LOCAL.yaml --kit DIR" if given[0] == "camera" else what
+        what = "STUDY, as of a comparison's folder" if given[0] == "leaderboard" else what
         what += ", or SOURCE --model STUDENT.onnx" if given[0] == "predict" else ""
         sys.exit(f"{given[0]} needs to know what to run: {given[0]} {what} (configs/ has examples).")
     if late := misplaced_override(given):
@@ -233,6 +237,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from lkd.compare import command
 
             command.run(given[1:])
+        elif given[0] == "leaderboard":
+            from lkd.leaderboard import command as listing
+
+            listing.run(given[1:])
         elif given[0] == "camera":
             from lkd.flare import command as joining
 

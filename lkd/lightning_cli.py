@@ -1,10 +1,8 @@
 """lkd's LightningCLI: Lightning's own, with a `distillation` section and a test after `fit`."""
 
-import functools
 import logging
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +20,7 @@ import lkd.loggers
 import lkd.losses
 import lkd.modules  # all imported here, so that their classes have short names in a config
 from lkd import __version__, child
+from lkd.artifacts import keep_artifact
 from lkd.checkpoint_io import Checkpoints, look
 from lkd.edge.predict.writer import WritePredictions
 from lkd.ending import Ending
@@ -32,6 +31,7 @@ from lkd.preflight import Preflight, check_folders
 from lkd.pruned import replay
 from lkd.run_labels import labels
 from lkd.server_model import server_model
+from lkd.shared_callables import share_callables
 from lkd.teachers.recipes import Recipes
 from lkd.twin import SupervisedTwin
 from lkd.wandb_account import go_offline_if_unreachable
@@ -54,31 +54,6 @@ class SaveConfig(SaveConfigCallback):
         config.pop("config", None)
         for logger in trainer.loggers:
             logger.log_hyperparams({"cli": config})
-
-
-class _Shared:
-    """A callable argument (an optimizer's, say) that deep copies of its module share.
-
-    The parser's own partials hold the whole CLI, and with it the trainer. Averaging and distillation copy
-    modules, and such a copy would copy all that.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
-        return self
-
-
-def share_callables(model: LightningModule) -> None:
-    """Makes deep copies of a module that a parser made share the contents of its callable arguments."""
-    for module in model.modules():
-        for name, value in list(vars(module).items()):
-            if isinstance(value, functools.partial):
-                setattr(module, name, _Shared(value))
 
 
 class CLI(LightningCLI):
@@ -227,6 +202,8 @@ class CLI(LightningCLI):
         path = self.config["fit"]["save_as"]
         if path is not None and not self.trainer.interrupted and _date(path) == self._saved_as:
             self.trainer.save_checkpoint(path)
+            if self.trainer.is_global_zero:
+                keep_artifact(self.trainer.loggers, Path(path).stem, [Path(path)])
         if self._tests_after_fit and not self.trainer.interrupted:
             reported = any(
                 isinstance(c, lkd.callbacks.DetectionReport) for c in cast(Any, self.trainer).callbacks

@@ -1,13 +1,14 @@
 """One row a round in W&B, the experiment's own folder whatever logs beside it, and a name for every run."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import wandb
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger
 from wandb.sdk.wandb_run import Run
 
+from lkd.artifacts import keep_artifact
 from lkd.cli import main
 from lkd.datamodules import Digits
 from lkd.loggers import WandbRunLogger
@@ -17,7 +18,6 @@ from lkd.run_labels import labels
 
 ROOT = Path(__file__).parents[1]
 FEDAVG = str(ROOT / "configs/federated/digits_fedavg.yaml")
-NEEDED = {"tensorboard": "tensorboard", "mlflow": "mlflow"}
 
 
 @pytest.fixture
@@ -96,15 +96,42 @@ def test_without_a_federation_it_is_lightnings_logger(sent, tmp_path):
     assert axes["*"] == "trainer/global_step" and (tmp_path / "new" / "wandb").is_dir()
 
 
-@pytest.mark.parametrize("overlay", ["tensorboard", "mlflow"])
-def test_the_other_loggers_stand_beside_the_runs_own(overlay, tmp_path, monkeypatch):
-    if find_spec(NEEDED[overlay]) is None:
-        pytest.skip(f'needs the extra: pip install "lightning-kd[{overlay}]"')
+def test_a_saved_student_is_an_artifact(sent, monkeypatch):
+    kept = []
+    monkeypatch.setattr(Run, "log_artifact", lambda self, artifact, *a, **k: kept.append(artifact))
+    fit("wandb", "--trainer.max_epochs=1", "--test_after_fit=false", "--save_as=student of mine.ckpt")
+    (artifact,) = (each for each in kept if each.type == "model")  # W&B keeps its own list of the run's
+    assert artifact.name == "student_of_mine"
+    assert list(artifact.manifest.entries) == ["student of mine.ckpt"]
+
+
+def test_loggers_that_keep_no_files_get_none(tmp_path):
+    keep_artifact([CSVLogger(tmp_path)], "student", [tmp_path / "gone"])
+
+
+def test_the_step_of_mlflow_counts_rounds_and_a_student_is_kept(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason='needs the extra: pip install "lightning-kd[mlflow]"')
     monkeypatch.chdir(tmp_path)
-    fit(overlay, "--trainer.max_epochs=1", "--test_after_fit=false")
-    assert [*Path("runs/digits_fedavg").glob("*/metrics.csv")]
-    found = "runs/tensorboard/version_0/events*" if overlay == "tensorboard" else "runs/mlflow.db"
-    assert [*Path().glob(found)]
+    fit("mlflow", "--trainer.max_epochs=3", "--test_after_fit=false", "--save_as=student.ckpt")
+    assert [*Path("runs/digits_fedavg").glob("*/metrics.csv")], "the run keeps its own logger"
+    client = mlflow.MlflowClient("sqlite:///runs/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("lkd").experiment_id])
+    assert [each.step for each in client.get_metric_history(run.info.run_id, "val/acc")] == [0, 1, 2]
+    assert [each.path for each in client.list_artifacts(run.info.run_id, "student")] == [
+        "student/student.ckpt"
+    ]
+
+
+def test_the_step_of_tensorboard_counts_rounds(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard", reason='needs the extra: pip install "lightning-kd[tensorboard]"')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.chdir(tmp_path)
+    fit("tensorboard", "--trainer.max_epochs=3", "--test_after_fit=false")
+    events = EventAccumulator(str(next(Path().glob("runs/tensorboard/version_0"))))
+    events.Reload()
+    assert [each.step for each in events.Scalars("val/acc")] == [0, 1, 2]
+    assert [*Path("runs/digits_fedavg").glob("*/metrics.csv")], "the run keeps its own logger"
 
 
 def test_labels_of_a_plain_run():

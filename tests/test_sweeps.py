@@ -64,3 +64,19 @@ def test_a_command_line_of_the_agent_runs_with_its_values(tmp_path, monkeypatch)
     saved = next(tmp_path.glob("runs/digits/*/checkpoints/*.ckpt"))
     groups = torch.load(saved, weights_only=True)["optimizer_states"][0]["param_groups"]
     assert groups[0]["lr"] == pytest.approx(lr)
+
+
+def test_a_sweep_over_algorithms_runs_with_its_values(tmp_path, monkeypatch):
+    words, chosen = list(command_lines(ROOT / "configs/sweeps/algorithms.yaml"))[-1]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    main([*words[3:], "--trainer.max_epochs=1", "--test_after_fit=false", "--trainer.callbacks=null"])
+    config = dict(wandb.run.config)["cli"]
+    wandb.finish()
+    assert config["model"]["init_args"]["algorithm"]["class_path"].endswith(
+        chosen["model.algorithm"]["value"]
+    )
+    alpha = config["data"]["init_args"]["partition"]["init_args"]["alpha"]
+    assert alpha == chosen["data.partition.init_args.alpha"]["value"]
+    assert config["seed_everything"] == chosen["seed_everything"]["value"]

@@ -18,8 +18,10 @@ from lkd.datamodules.io.pictures import read_image
 from lkd.datamodules.samples.class_numbers import check_class_numbers
 from lkd.datamodules.samples.samplers import CameraBatchSampler, EpochLoader
 from lkd.datamodules.samples.splits import Splits, by_time, check_fractions, pick
+from lkd.former_names import former_arguments
 
 
+@former_arguments(colour="color", unlabelled="unlabeled")
 class DetectionDataModule(LightningDataModule):
     """Template of a detection data set: a subclass writes `frames()` and, for separate labels, `annotate()`.
 

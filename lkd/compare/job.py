@@ -4,13 +4,14 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lkd.compare.grid import Run
 from lkd.compare.process import Process, stop
 from lkd.compare.resolve import Config, digest, save
+from lkd.leaderboard.origin import origin
 
 Start = Callable[[list[str], Path, int], Process]
 RESULT, LOG = "result.json", "log.txt"
@@ -63,6 +64,7 @@ class Running:
 
     def __init__(self, job: PlannedRun, threads: int, jobs: int, start: Start) -> None:
         self.job, self._threads, self._jobs, self.started = job, threads, jobs, time.perf_counter()
+        self._origin = asdict(origin())  # of the code that starts: it may be edited while the run goes on
         _clear(job.folder)
         path = save(job.config, job.folder)
         self._process = start(["fit", "--config", str(path)], job.folder / LOG, threads)
@@ -84,6 +86,7 @@ class Running:
             "process_seconds": time.perf_counter() - self.started,
             "threads": self._threads,
             "jobs": self._jobs,
+            "origin": self._origin,
             "log": [] if done else said or [f"It ended with code {code} and said nothing."],
             **(json.loads(measured.read_text(encoding="utf-8")) if done else {}),
         }

@@ -1,4 +1,4 @@
-"""The report of a comparison: `report.html`, the same numbers as CSV, and the pictures as PNG and PDF."""
+"""The report of a comparison: `report.html`, the same numbers as CSV and as a study, and pictures as PNG and PDF."""
 
 import csv
 import shlex
@@ -12,6 +12,8 @@ from lkd.compare.page import bullets, details, heading, listing, page, paragraph
 from lkd.compare.resolve import SEEDED
 from lkd.compare.results import GridResults
 from lkd.compare.summary import in_words, summarize
+from lkd.leaderboard.origin import Origin
+from lkd.leaderboard.study import Study, once, write_study
 from lkd.metrics.tables import Row
 
 STATES = {
@@ -42,9 +44,33 @@ def write(results: GridResults, folder: Path, command: str) -> Path:
     }
     for name, of in tables.items():
         save_csv(of, folder / f"{name}.csv")
+    if rows:
+        write_study(study_of(results, rows, command), folder / "study.json")
     path = folder / "report.html"
     path.write_text(html(results, rows, command, folder / "pictures"), encoding="utf-8")
     return path
+
+
+def study_of(results: GridResults, rows: Sequence[Row], command: str) -> Study:
+    """Returns the comparison as a study that `lkd leaderboard` reads.
+
+    Args:
+        results: Results of the runs that are done.
+        rows: Their summary.
+        command: Command that makes the report again.
+    """
+    grid = results.grid
+    return Study(
+        title=grid.title,
+        about=" ".join(grid.about.split()),
+        command=command,
+        metric=grid.metric,
+        higher_is_better=grid.higher_is_better,
+        baselines=tuple(name for name, method in grid.methods.items() if method.baseline),
+        seeds=tuple(dict.fromkeys(run.seed for run in results.done)),
+        origins=once([Origin(**result["origin"]) for result in results.done.values() if "origin" in result]),
+        rows=tuple(rows),
+    )
 
 
 def html(results: GridResults, rows: list[Row], command: str, pictures: Path) -> str:

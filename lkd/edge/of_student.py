@@ -5,12 +5,10 @@ from typing import Any, cast
 
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, Namespace
-from lightning.pytorch.loggers import Logger
 
 from lkd import shipped
 from lkd.edge.export.command import OfCheckpoint
 from lkd.parser import Parser
-from lkd.wandb_account import go_offline_if_unreachable
 
 
 class OfStudent(OfCheckpoint):
@@ -34,19 +32,6 @@ class OfStudent(OfCheckpoint):
         given = Namespace({name: self.config[name] for name in self.options})
         made = parser.instantiate(given)
         return {name: made[name] for name in self.options}
-
-    def of_wandb(self) -> list[Logger]:
-        """Returns the configuration's loggers that are of W&B."""
-        entries = self.config["trainer"]["logger"]
-        every = [*(entries if isinstance(entries, list) else [entries]), *self.config["more_loggers"]]
-        found = [e for e in every if isinstance(e, Namespace) and "Wandb" in e["class_path"]]
-        if not found:
-            return []
-        go_offline_if_unreachable()
-        parser = Parser()
-        parser.add_argument("--loggers", type=list[Logger])
-        made: list[Logger] = parser.instantiate(Namespace(loggers=found))["loggers"]
-        return made
 
 
 def with_student(args: Sequence[str]) -> list[str]:

@@ -1,5 +1,7 @@
 """Federated learning: rounds over any LightningModule."""
 
+from typing import TYPE_CHECKING
+
 from lkd.checkpoints import load_client
 from lkd.federated.algorithms.base import Algorithm, require_sgd, stackable
 from lkd.federated.algorithms.baselines import Centralized, Local
@@ -78,6 +80,7 @@ from lkd.federated.topology import (
     TimeVarying,
     Topology,
 )
+from lkd.former_names import former_classes
 
 __all__ = [
     "DSFL",
@@ -164,3 +167,16 @@ __all__ = [
     "require_sgd",
     "stackable",
 ]
+
+if not TYPE_CHECKING:  # a type checker shall go on telling what there is not
+    __getattr__ = former_classes(
+        globals(),
+        Client="ClientData",
+        DPSGD="DecentralizedSGD",
+        Devices="SystemHeterogeneity",
+        LocalWork="LocalTraining",
+        Moon="MOON",
+        Public="PublicSamples",
+        RandomNeighbours="RandomNeighbors",
+        Scaffold="SCAFFOLD",
+    )

@@ -44,8 +44,20 @@ from lkd.federated.server.round import ServerRound
 from lkd.federated.server.server_optimizer import configure_server, server_step
 from lkd.federated.server.untrained import untrained
 from lkd.federated.server.without_loss import Losses
+from lkd.former_names import former_arguments, former_attributes
 
 
+@former_attributes(client="model", stations="engine.host.slots")
+@former_arguments(
+    client="model",
+    others="other_models",
+    assign="client_models",
+    common="shared_layers",
+    personal="personal_layers",
+    work="local",
+    robust="aggregator",
+    devices="heterogeneity",
+)
 class Federation(Measured):
     """Federated training of a LightningModule over many clients; a round is one step of a server optimizer.
 

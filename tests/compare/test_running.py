@@ -14,6 +14,7 @@ import pytest
 from lkd.compare.job import Running
 from lkd.compare.process import Started
 from lkd.compare.running import carry_out
+from lkd.leaderboard import Origin, origin
 
 from .study import a_grid, a_result, jobs_of, write
 
@@ -58,6 +59,7 @@ def test_runs_end_with_a_result_and_their_number_of_threads(jobs, capsys):
         result = job.result
         assert (result["threads_seen"], result["threads"], result["jobs"], result["code"]) == ("3", 3, 2, 0)
         assert result["log"] == [] and str(job.run) in result["config"]
+        assert Origin(**result["origin"]) == origin()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["[1/3]", "[2/3]", "[3/3]"]
     assert " left" in lines[0] and " left" not in lines[2]

@@ -10,9 +10,14 @@ from lightning.pytorch.cli import Namespace
 
 from lkd.checkpoint_io import Checkpoints
 from lkd.edge.compress import compress
+from lkd.edge.compress.stages import TITLE
 from lkd.edge.of_student import OfStudent, with_student
-from lkd.lightning_cli import share_callables
+from lkd.leaderboard.of_table import study_of_table
+from lkd.leaderboard.origin import Origin, origin
+from lkd.leaderboard.study import write_study
+from lkd.metrics.tables import read_table
 from lkd.parser import Parser
+from lkd.shared_callables import share_callables
 
 _OF_RUN = frozenset(
     {"module", "data", "ckpt_path", "folder", "limit_test_batches", "config", "trainer", "loggers", "seed"}
@@ -53,22 +58,41 @@ def run(args: list[str]) -> list[Path]:
     Returns:
         The paths of the files.
     """
+    made = origin()
     cli = _Compress.parsed("compress", __doc__, with_student(args), seeded=True)
     config: dict[str, Any] = cli.config.clone().as_dict()
     config.pop("config", None)
     share_callables(cli.model)
-    seed = cli.config["seed_everything"]
+    seed = cli.config["seed_everything"] if type(cli.config["seed_everything"]) is int else 0
+    folder = Path(cli.config["folder"] or Path("runs", cli.name, "compress"))
     paths = compress(
         cli.model,
         cast(LightningDataModule, cli.datamodule),
         cli.config["ckpt_path"],
-        folder=cli.config["folder"] or str(Path("runs", cli.name, "compress")),
-        seed=seed if type(seed) is int else 0,
+        folder=str(folder),
+        seed=seed,
         limit_test_batches=cli.config["trainer"]["limit_test_batches"],
         trainer=cli.make_trainer,
         loggers=cli.of_wandb(),
         config=config,
         **cli.made_options(),
     )
-    print(f"{', '.join(map(str, paths))}; a card lies beside each, and stages.md, stages.csv, stages.png")
+    _record(folder, args, seed, made)
+    print(f"{', '.join(map(str, paths))}; a card lies beside each, and stages.md, .csv, .png and study.json")
     return paths
+
+
+def _record(folder: Path, args: list[str], seed: int, made: Origin) -> None:
+    """Writes the table of stages as a study; the metric's column is the one behind the stage's name."""
+    rows = read_table(folder / "stages.csv")
+    study = study_of_table(
+        rows,
+        lambda row: str(row["stage"]),
+        metric=list(rows[0])[1],  # behind the stage's name
+        title=f"{TITLE}: {folder.parent.name}",
+        verb="compress",
+        args=args,
+        seed=seed,
+        made=made,
+    )
+    write_study(study, folder / "study.json")

@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.cli import LightningArgumentParser, Namespace
+from lightning.pytorch.loggers import Logger
 
+from lkd.artifacts import keep_artifact
 from lkd.edge.export import export
 from lkd.edge.exported import Exported
 from lkd.metrics.tables import print_table
+from lkd.parser import Parser
 from lkd.verb import CheckpointVerb
+from lkd.wandb_account import go_offline_if_unreachable
 
 _OF_RUN = frozenset({"module", "data", "ckpt_path", "folder", "limit_test_batches", "config"})
 
@@ -40,6 +44,19 @@ class OfCheckpoint(CheckpointVerb):
         known = inspect.signature(self.function).parameters
         self.options = [name for name in known if name not in self.of_run]
 
+    def of_wandb(self) -> list[Logger]:
+        """Returns the configuration's loggers that are of W&B."""
+        entries = self.config["trainer"]["logger"]
+        every = [*(entries if isinstance(entries, list) else [entries]), *self.config["more_loggers"]]
+        found = [e for e in every if isinstance(e, Namespace) and "Wandb" in e["class_path"]]
+        if not found:
+            return []
+        go_offline_if_unreachable()
+        parser = Parser()
+        parser.add_argument("--loggers", type=list[Logger])
+        made: list[Logger] = parser.instantiate(Namespace(loggers=found))["loggers"]
+        return made
+
 
 def run(args: list[str]) -> list[Path]:
     """Exports, and prints what the cards say.
@@ -63,6 +80,8 @@ def run(args: list[str]) -> list[Path]:
         config={name: config[name] for name in config if name not in cli.options},
         **{name: config[name] for name in cli.options},
     )
+    parts = [path.with_suffix(end) for path in paths for end in (path.suffix, ".bin", ".json")]
+    keep_artifact(cli.of_wandb(), f"{cli.name}_{name}", [path for path in parts if path.is_file()])
     print_table([_row(path) for path in paths], "What the files do, as they are")
     print(f"{', '.join(map(str, paths))}; a card lies beside each: {paths[0].with_suffix('.json')}")
     return paths

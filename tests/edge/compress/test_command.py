@@ -9,6 +9,7 @@ import yaml
 from lkd.cli import main
 from lkd.edge import Exported
 from lkd.edge.compress.command import with_student
+from lkd.leaderboard import read_study
 from lkd.models import MLP
 from lkd.modules import Classifier
 
@@ -40,6 +41,9 @@ def test_the_students_configuration_is_read_first(here, capsys):
     assert card["provenance"]["seed"] == 3
     assert card["provenance"]["config"]["steps"][0]["init_args"]["calibration"] == 8
     shown = capsys.readouterr().out
+    study = read_study(Path("runs/one/compress"))
+    assert [row["method"] for row in study.rows] == ["0 parent", "1 quantize"] and study.seeds == (3,)
+    assert study.metric == "acc" and study.rows[1]["MB"] < study.rows[0]["MB"]
     assert "1 quantize: test/acc" in shown and "runs/one/compress/student.onnx" in shown
     assert not Path("x").exists()  # no run was begun
 
@@ -59,6 +63,7 @@ def test_the_trainer_of_steps_has_the_configurations_options_and_others_over_the
         return [Path("student.onnx")]
 
     monkeypatch.setattr("lkd.edge.compress.command.compress", compress)
+    monkeypatch.setattr("lkd.edge.compress.command._record", lambda *_: None)  # nothing is measured
     main(["compress", "--config", "c.yaml", "--trainer.max_epochs=9", "--trainer.gradient_clip_val=2.5",
           "--trainer.callbacks+=lkd.callbacks.EMA"])  # fmt: skip
     made = found["made"]

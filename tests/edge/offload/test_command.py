@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from lkd.cli import main
+from lkd.leaderboard import read_study
 from lkd.models import MLP
 from lkd.modules import Classifier
 
@@ -61,10 +62,19 @@ def test_a_cascade_from_its_configuration(here, capsys):
     assert not Path("x").exists()  # no run was begun
     main(["offload", "--config", "c.yaml", "--folder=out", "--tiles=null", "--link.rtt_ms=10"])
     assert Path("out/curves.png").is_file()
+    study = read_study(Path("out"))
+    assert study.command == "python cli.py offload --config c.yaml --folder=out --tiles=null --link.rtt_ms=10"
+    assert study.metric == "acc" and {"device-only", "oracle, 50 %", "random, 10 %"} <= set(study.baselines)
+    names = [row["method"] for row in study.rows]
+    assert (
+        "entropy, 20 %" in names and "entropy, 20 %" not in study.baselines and len(names) == len(set(names))
+    )
+    assert all(0 <= row["acc"] <= 1 and row["p95 ms"] >= 0 for row in study.rows if row["acc"] is not None)
 
 
 def test_exported_files_are_handed_on(here, monkeypatch):
     found = {}
+    monkeypatch.setattr("lkd.edge.offload.command._record", lambda *_: None)  # nothing is measured
     monkeypatch.setattr(
         "lkd.edge.offload.command.offload",
         lambda *args, **options: found.update(ckpt_path=args[2], **options),

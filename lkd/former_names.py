@@ -1,0 +1,111 @@
+"""Names that lkd had before 0.2: code that still says them goes on until 0.3, and is told the new name."""
+
+import functools
+import warnings
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, TypeVar
+
+T = TypeVar("T", bound=type)
+
+
+def tell(old: str, new: str, depth: int = 3) -> None:
+    """Warns of a former name, at the line that says it.
+
+    Args:
+        old: The former name.
+        new: What it is called now.
+        depth: Calls between that line and this function, as of `warnings.warn`.
+    """
+    warnings.warn(f"{old} is called {new} now; the former name goes with lkd 0.3.", FutureWarning, depth)
+
+
+def former_arguments(**names: str) -> Callable[[T], T]:
+    """Lets a class, and those made of it, take arguments by former names.
+
+    Args:
+        **names: The name of today for each former name.
+
+    Returns:
+        A decorator of classes.
+
+    Raises:
+        TypeError: When an object is made with both names of an argument.
+
+    Example:
+        >>> @former_arguments(colour="color")
+        ... class Paint:
+        ...     def __init__(self, color=0.0):
+        ...         self.color = color
+        >>> with warnings.catch_warnings(record=True) as said:
+        ...     warnings.simplefilter("always")
+        ...     print(Paint(colour=0.5).color, said[0].message)
+        0.5 Paint(colour=) is called color= now; the former name goes with lkd 0.3.
+    """
+
+    def decorate(made: T) -> T:
+        init = made.__init__  # type: ignore[misc]
+
+        @functools.wraps(init)  # keeps the signature, which the command line reads
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+            for old in [name for name in kwargs if name in names]:
+                if names[old] in kwargs:
+                    raise TypeError(f"{made.__name__} takes {names[old]}= alone, and was given {old}=, too.")
+                tell(f"{made.__name__}({old}=)", f"{names[old]}=")
+                kwargs[names[old]] = kwargs.pop(old)
+            init(self, *args, **kwargs)
+
+        made.__init__ = __init__  # type: ignore[misc]
+        return made
+
+    return decorate
+
+
+def former_attributes(**names: str) -> Callable[[T], T]:
+    """Lets the objects of a class be asked for attributes by former names.
+
+    Args:
+        **names: The path of today for each former name, such as `"engine.host"`.
+
+    Returns:
+        A decorator of classes.
+
+    Example:
+        >>> @former_attributes(client="model")
+        ... class Outer:
+        ...     model = "a network"
+        >>> with warnings.catch_warnings(record=True) as said:
+        ...     warnings.simplefilter("always")
+        ...     print(Outer().client, "-", said[0].message)
+        a network - Outer.client is called Outer.model now; the former name goes with lkd 0.3.
+    """
+
+    def decorate(made: T) -> T:
+        for old, new in names.items():
+
+            def get(self: Any, old: str = old, new: str = new) -> Any:
+                tell(f"{made.__name__}.{old}", f"{made.__name__}.{new}")
+                return attrgetter(new)(self)
+
+            setattr(made, old, property(get))
+        return made
+
+    return decorate
+
+
+def former_classes(package: dict[str, Any], **names: str) -> Callable[[str], Any]:
+    """Makes a package's `__getattr__`, which finds its classes by former names.
+
+    Args:
+        package: The package's `globals()`.
+        **names: The name of today for each former name.
+    """
+    home = package["__name__"]
+
+    def find(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {home!r} has no attribute {name!r}")
+        tell(f"{home}.{name}", f"{home}.{names[name]}")
+        return package[names[name]]
+
+    return find
