@@ -21,7 +21,9 @@ def test_every_way_is_timed_and_more_quality_is_more_bytes(script, tmp_path, mon
     folder = write_roads(tmp_path / "roads", count=2, size=(360, 640)) / "images"
     monkeypatch.setattr(sys, "argv", ["encoding.py", str(folder), "--every", "2"])
     script("encoding").main()
-    header, _, *lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.strip().split("\n")]
+    header, _, *lines = [
+        line.strip("| ").split(" | ") for line in capsys.readouterr().out.strip().split("\n")
+    ]
     rows = {line[0]: dict(zip(header[1:], map(float, line[1:]), strict=True)) for line in lines}
     assert list(rows) == ["jpeg 50", "jpeg 80", "jpeg 95", "webp 50", "webp 70", "webp 90", "png"]
     assert all(value > 0 for row in rows.values() for value in row.values())
