@@ -22,6 +22,13 @@ demo: $(READY) ## The main job: an oracle teaches nine cameras without labels (4
 demo-short: $(READY) ## The main job with a few frames and steps, for CI
 	$(BIN)/python benchmarks/short_demo.py
 
+$(VENV)/.nvflare: $(READY) pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[nvflare]"
+	touch $(VENV)/.nvflare
+
+deploy-demo: $(VENV)/.nvflare ## A server and three cameras by mutual TLS, of which one is killed and comes back (2 to 3 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/deploy_demo.py
+
 docs: $(READY) ## Check that every link and config the docs name exists
 	$(BIN)/python -m pytest tests/test_docs.py -q
 
@@ -104,4 +111,4 @@ bench: $(READY) ## Measure where time goes: rounds, steps, loaders, sums (a quar
 clean: ## Remove the environment and what runs have written
 	rm -rf $(VENV) runs build *.egg-info
 
-.PHONY: help install demo demo-short docs test lint format types tests coverage test-all minimum lock install-locked release zoo leaderboard bench clean
+.PHONY: help install demo demo-short deploy-demo docs test lint format types tests coverage test-all minimum lock install-locked release zoo leaderboard bench clean

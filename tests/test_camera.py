@@ -9,7 +9,8 @@ import pytest
 
 from lkd.cli import main
 from lkd.flare import checks
-from lkd.flare.kits import CAMERA, EXECUTOR, RELAY, close, command, write_job
+from lkd.flare.job import CAMERA, EXECUTOR, RELAY, write_job
+from lkd.flare.kits import close, command
 
 pytest.importorskip("psutil")
 x509 = pytest.importorskip("cryptography.x509")

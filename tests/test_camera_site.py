@@ -102,6 +102,18 @@ def test_a_process_that_cannot_begin_again_costs_the_round_with_its_sentence(sit
     assert ask(site, "answer", client=3)["did"] == "answer"
 
 
+def test_a_process_that_dies_over_an_answer_undoes_it_when_it_is_back(site, monkeypatch):
+    ask(site, "begin", limit=30)
+    ask(site, "answer", limit=30, client=3, mark=5)
+    assert "undo" not in site._again
+    ask(site, "answer", limit=0.5, client=3, mark=6, hangs=True)
+    assert unframe(site._again["undo"])[0] == {"do": "undo", "client": 3, "mark": 6}
+    told, asked = [], site._ask
+    monkeypatch.setattr(site, "_ask", lambda data: told.append(unframe(data)[0]["do"]) or asked(data))
+    ask(site, "states", limit=30)
+    assert told == ["begin", "undo", "states"]
+
+
 def test_what_dies_is_said_to_have_died(site):
     pid = ask(site, "info")["pid"]
     os.kill(pid, signal.SIGSTOP)

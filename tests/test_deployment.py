@@ -6,12 +6,14 @@ import queue
 import subprocess
 import sys
 import time
+import types
 from multiprocessing.connection import Client
 from pathlib import Path
 
 import pytest
 
-from lkd.flare import deployment as module
+from lkd.flare import deployment
+from lkd.flare import door as module
 from lkd.flare.deployment import Deployment
 from lkd.flare.reasons import last_exception, reasons
 from lkd.frames import frame
@@ -30,7 +32,7 @@ class Alone(Deployment):
     def _connect(self):
         pass
 
-    def submit(self):
+    def submit(self, sites=()):
         pass
 
     def ended(self):
@@ -44,8 +46,8 @@ def alone():
     made.close()
 
 
-def call(deployment, *data):
-    pipe = Client(str(deployment._folder / "socket"), "AF_UNIX")
+def call(there, *data):
+    pipe = Client(there._door.address, "AF_UNIX")
     for each in data:
         pipe.send_bytes(each)
     return pipe
@@ -78,6 +80,57 @@ def test_close_ends_the_listening(alone):
     assert not alone._folder.exists()
     with pytest.raises(queue.Empty):
         alone.joined.get(timeout=0.1)
+
+
+def told(name, status="started", job="?"):
+    return {"client_name": name, "status": status, "job_id": job}
+
+
+def test_who_was_started_again(alone):
+    """One that was frozen still has its part in the job, and one that is dead says nothing."""
+    asked, rows = (
+        [],
+        [told("b", "no_jobs"), told("c", job="J"), told("d", "no_reply"), told("e", job="other")],
+    )
+    alone._job, alone.connected = (
+        "J",
+        lambda: {"a": 9.0, "b": 11.0, "c": 12.0, "d": 13.0, "e": 14.0, "f": 15.0},
+    )
+    nothing = {"set_timeout": lambda seconds: None, "unset_timeout": lambda: None, "close": lambda: None}
+    alone._session = types.SimpleNamespace(
+        get_client_job_status=lambda names: asked.append(names) or rows, **nothing
+    )
+    assert alone.returned(dict.fromkeys("abcde", 10.0)) == ["b", "e"]
+    assert asked == [["b", "c", "d", "e"]]
+    assert alone.returned({"a": 10.0}) == [] and len(asked) == 1
+    logged_in = []
+    alone._login = lambda: logged_in.append(1)
+    alone._session = types.SimpleNamespace(close=lambda: None)  # an old one, which does nothing more
+    assert alone.returned({"b": 10.0}) == [] and logged_in
+
+
+def test_a_new_job_has_a_door_of_its_own(alone, monkeypatch):
+    former, alone.status = alone._door, "FINISHED:ABORTED"
+    late = call(alone, frame({"site": "a"}))
+    submitted, kept = [], []
+
+    def submit(sites):
+        submitted.append(sites)
+        kept.append(call(alone, frame({"site": "b"})))
+
+    alone.submit = submit
+    monkeypatch.setattr(deployment, "OTHERS", 0.1)
+    assert list(alone.renew(["a", "b"])) == ["b"] and submitted == [["a", "b"]]
+    with pytest.raises((EOFError, ConnectionResetError)):
+        late.recv_bytes()
+    with pytest.raises(OSError):  # a relay of the former job finds nobody
+        Client(former.address, "AF_UNIX")
+
+
+def test_a_new_job_in_which_nobody_comes(alone):
+    alone.status, alone.timeout, alone.submit = "FINISHED:ABORTED", 0.1, lambda sites: None
+    with pytest.raises(RuntimeError, match=r"no site came into the new job within 0\.1 seconds"):
+        alone.renew(["a"])
 
 
 PRINTED = """\

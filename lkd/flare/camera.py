@@ -61,6 +61,9 @@ class CameraSite:
                 told = self._end(f"{error}, so its training process was ended")
             except (EOFError, OSError) as error:
                 told = self._end(f"its training process ended ({type(error).__name__})")
+            if command["do"] == "answer" and "begin" in self._again:
+                undo = {"do": "undo", "client": command.get("client"), "mark": command.get("mark", 0)}
+                self._again["undo"] = frame(undo)  # what its client may have kept of it does not count
             return frame({"error": told, "client": command.get("client", -1)})
 
     def _lives(self) -> bool:

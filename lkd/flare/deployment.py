@@ -9,21 +9,23 @@ import queue
 import shutil
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Collection, Sequence
-from multiprocessing.connection import Client, Connection, Listener
+from collections.abc import Collection, Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from lkd.flare.kits import ADMIN, SERVER, close, command, provision, write_job
+from lkd.flare.door import Door
+from lkd.flare.job import write_job
+from lkd.flare.kits import ADMIN, SERVER, close, command, provision
 from lkd.flare.local import LOCAL
 from lkd.flare.reasons import reasons
-from lkd.frames import unframe
 
 OUTPUT = "output.txt"
-HELLO = 10.0
-"""Seconds within which a connection says whose it is."""
+LOOK = 3.0
+"""Seconds within which a site says what it works for."""
+OTHERS = 60.0
+"""Seconds that a new job waits for sites after the first of them."""
 
 
 class Deployment:
@@ -41,14 +43,10 @@ class Deployment:
         self._folder = Path(tempfile.mkdtemp(prefix="lkd_"))
         self._running: list[subprocess.Popen[bytes]] = []
         self._outputs: dict[str, Path] = {}  # of sites, then of the server, where they are here
-        self.joined: queue.Queue[tuple[str, Connection]] = queue.Queue()
         self._session: Any = None
         self._job = ""
-        self._listener = Listener(
-            str(self._folder / "socket"), "AF_UNIX"
-        )  # only this user can enter the folder
+        self._door = Door(self._folder / "socket-0")  # only this user can enter the folder
         self._open = True
-        threading.Thread(target=self._listen, daemon=True).start()
         atexit.register(self.close)  # the last resort, where nobody has closed it
         try:
             self.kit = self._rehearse(locals_) / ADMIN if kit is None else kit
@@ -57,22 +55,6 @@ class Deployment:
         except BaseException:
             self.close()
             raise
-
-    def _listen(self) -> None:
-        while self._open:
-            with contextlib.suppress(OSError):
-                self._hear(self._listener.accept())
-            time.sleep(0.01)  # not busy, where every call fails
-
-    def _hear(self, pipe: Connection) -> None:
-        """Takes a connection that says whose it is; any other is closed, and the next is waited for."""
-        try:
-            if pipe.poll(HELLO):
-                self.joined.put((str(unframe(pipe.recv_bytes(1 << 16))[0]["site"]), pipe))
-                return
-        except (OSError, EOFError, ValueError, KeyError):
-            pass
-        pipe.close()
 
     def _rehearse(self, locals_: Sequence[str]) -> Path:
         names = [f"site-{number}" for number in range(self.sites)]
@@ -99,15 +81,23 @@ class Deployment:
         self._running.append(process)
         return process
 
-    def _connect(self) -> None:
+    @property
+    def joined(self) -> "queue.Queue[tuple[str, Connection]]":
+        """Connections that nobody has fetched yet, each with the name of its site."""
+        return self._door.joined
+
+    def _login(self) -> None:
         from nvflare.fuel.flare_api.flare_api import new_secure_session
 
         said = json.loads((self.kit / "startup/fed_admin.json").read_text(encoding="utf-8"))
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._session = new_secure_session(said["admin"]["username"], str(self.kit), timeout=5)
+
+    def _connect(self) -> None:
         until, last = time.monotonic() + self.timeout, ""
         while time.monotonic() < until:
             try:
-                with contextlib.redirect_stdout(io.StringIO()):
-                    self._session = new_secure_session(said["admin"]["username"], str(self.kit), timeout=5)
+                self._login()
                 while len(self.connected()) < self.sites and time.monotonic() < until:
                     time.sleep(0.3)
                 if len(found := self.connected()) >= self.sites:
@@ -128,10 +118,10 @@ class Deployment:
         found = self._session.get_system_info().client_info
         return {client.name: float(client.last_connect_time or 0.0) for client in found}
 
-    def submit(self) -> None:
-        """Submits the job, which puts all sites that are there in connection."""
+    def submit(self, sites: Sequence[str] = ()) -> None:
+        """Submits the job, which puts sites in connection; by default all that are there."""
         with contextlib.redirect_stdout(io.StringIO()):
-            self._job = self._session.submit_job(str(write_job(self._folder, str(self._folder / "socket"))))
+            self._job = self._session.submit_job(str(write_job(self._folder, self._door.address, sites)))
 
     def gather(self, there: Collection[str] = ()) -> dict[str, Connection]:
         """Waits until the job has put all sites in connection; returns their connections by name.
@@ -153,6 +143,53 @@ class Deployment:
                     raise RuntimeError(
                         f"engine=NVFlare: {len({*found, *there})} of {self.sites} sites work: {told}; {reasons(self._outputs)}."
                     ) from None
+        return found
+
+    def returned(self, gone: Mapping[str, float]) -> list[str]:
+        """Finds sites that the server hears of again, and that have no part in the job any more.
+
+        A site that was frozen or cut off still has its part, and comes back by itself.
+
+        Args:
+            gone: Names of sites, and when each was lost, in seconds since 1970.
+        """
+        try:
+            heard = [name for name, when in self.connected().items() if when > gone.get(name, when)]
+            if not heard:
+                return []
+            self._session.set_timeout(LOOK)
+            told = self._session.get_client_job_status(sorted(heard)) or []
+            self._session.unset_timeout()
+        except Exception:  # NVFlare raises many; a session ends after some time without a question
+            with contextlib.suppress(Exception):
+                self._login()
+            return []
+        answered = {one["client_name"] for one in told if one["status"] not in ("no_reply", "error")}
+        return sorted(answered - {one["client_name"] for one in told if one.get("job_id") == self._job})
+
+    def renew(self, sites: Sequence[str]) -> dict[str, Connection]:
+        """Ends the job, and begins another with these sites; returns the connections of those that came.
+
+        Raises:
+            RuntimeError: If nobody came.
+        """
+        self._door.close()
+        with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):
+            self._session.abort_job(self._job)
+        until, found = time.monotonic() + self.timeout, dict[str, Connection]()
+        while not self.ended() and time.monotonic() < until:
+            time.sleep(0.2)
+        self._door = Door(self._folder / f"socket-{time.monotonic_ns()}")
+        self.submit(sites)
+        while set(sites) - found.keys() and time.monotonic() < until:
+            with contextlib.suppress(queue.Empty):
+                name, pipe = self.joined.get(timeout=1.0)
+                found[name] = pipe
+                until = min(until, time.monotonic() + OTHERS)
+        if not found:
+            raise RuntimeError(
+                f"engine=NVFlare: no site came into the new job within {self.timeout:g} seconds; {reasons(self._outputs)}."
+            )
         return found
 
     def ended(self) -> str:
@@ -182,9 +219,7 @@ class Deployment:
                 if not self._running:
                     self._session.abort_job(self._job)
                 self._session.close()
-        with contextlib.suppress(OSError):
-            Client(str(self._folder / "socket"), "AF_UNIX").close()
-        self._listener.close()
+        self._door.close()
         for pid in self.pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, 9)

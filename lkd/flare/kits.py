@@ -7,12 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lkd.flare.job import CAMERA, CONTROLLER, EXECUTOR, RELAY
 from lkd.flare.kit import Kit, read_kit
 
-CONTROLLER = "nvflare.collab.runtime.controller.CollabController"
-EXECUTOR = "nvflare.collab.runtime.executor.CollabExecutor"
-RELAY = "lkd.flare.relay.FrameRelay"
-CAMERA = "lkd.flare.camera.CameraSite"
+ONE_JOB = "lkd.flare.one_job.OneJob"
 ADMIN = "admin@lkd.org"
 SERVER = "localhost"
 RIGHTS = {"submit_job": "any", "manage_job": "any", "view": "any", "operate": "any", "download_job": "any"}
@@ -57,7 +55,7 @@ def provision(folder: Path, sites: Sequence[str]) -> Path:
 
 
 def close(folder: Path) -> None:
-    """Lets a kit's owner run nothing but lkd's own two classes, and no code that comes with a job.
+    """Lets a kit run nothing but lkd's own job: its two classes, and no code that comes with a job.
 
     Args:
         folder: Folder of a server's or a site's kit.
@@ -73,6 +71,7 @@ def close(folder: Path) -> None:
         "class_allow_list": [*allowed, *own],
         "class_list_enforcement_mode": "enforce",
         "allow_log_streaming": False,  # else a site's log goes to the server
+        "app_validator": {"path": ONE_JOB, "args": {}},
     }
     rights = {"format_version": "1.0", "permissions": {"project_admin": {**RIGHTS, "byoc": "none"}}}
     text = json.dumps(resources).replace(
@@ -102,36 +101,6 @@ def command(folder: Path) -> list[str]:
     more = ["--set", "secure_train=true", *who, f"org={kit.org}", "config_folder=config"]
     module = f"nvflare.private.fed.app.{kit.kind}.{kit.kind}_train"
     return [sys.executable, "-u", "-m", module, "-m", str(folder), "-s", f"fed_{kit.kind}.json", *more]
-
-
-def write_job(folder: Path, address: str) -> Path:
-    """Writes the job, which carries no code.
-
-    Args:
-        folder: Where to write.
-        address: Path of the socket of the Trainer's process.
-    """
-    config = folder / "job/app/config"
-    config.mkdir(parents=True, exist_ok=True)
-    server = {
-        "format_version": 2,
-        "workflows": [{"id": "controller", "path": CONTROLLER, "args": {"server_obj_id": "_server"}}],
-        "components": [{"id": "_server", "path": RELAY, "args": {"address": address}}],
-    }
-    executor = {"path": EXECUTOR, "args": {"client_obj_id": "_client"}}
-    client = {
-        "format_version": 2,
-        "executors": [{"tasks": ["*"], "executor": executor}],
-        "components": [{"id": "_client", "path": CAMERA, "args": {}}],
-    }
-    meta = {"name": "lkd", "resource_spec": {}, "min_clients": 1, "deploy_map": {"app": ["@ALL"]}}
-    for path, content in (
-        (config / "config_fed_server.json", server),
-        (config / "config_fed_client.json", client),
-        (folder / "job/meta.json", meta),
-    ):
-        path.write_text(json.dumps(content), encoding="utf-8")
-    return folder / "job"
 
 
 def _free_ports(number: int) -> list[int]:

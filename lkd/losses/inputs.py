@@ -53,10 +53,17 @@ def prepare(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 def full_precision(value: Tensor) -> Tensor:
     """Returns `value` in float32, or as it is in float64.
 
+    Raises:
+        TypeError: If it is no tensor.
+
     Example:
         >>> full_precision(torch.zeros(1, dtype=torch.float16)).dtype
         torch.float32
     """
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"a loss compares tensors, but was given a {type(value).__name__}: name the entry to take, as in 'layer:key'"
+        )
     return value if value.dtype == torch.float64 else value.float()
 
 

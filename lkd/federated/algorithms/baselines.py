@@ -30,6 +30,8 @@ class Centralized(Algorithm):
     are those of one client.
     """
 
+    pools_data = True
+
     def round(self, server: "ServerRound") -> Tensors:
         """Trains on the pooled data, and returns the change of the weights."""
         return server.mean(server.train_pooled())["delta"]

@@ -12,6 +12,7 @@ from lkd.federated.client.checks import require_descent
 from lkd.federated.client.clock import Clock
 from lkd.federated.client.encoding import encoded
 from lkd.federated.client.model_slot import ModelSlot
+from lkd.federated.client.own_inputs import calls_forward, warn_of_own_inputs
 from lkd.federated.client.single_samples import LoneSampleError, lone_clients, normalizes
 from lkd.federated.client.state import ClientStore
 from lkd.federated.client.verbs import CODE, Verbs
@@ -41,7 +42,6 @@ class Host:
         self.algorithm, self.seed, self.kind_of = description.algorithm, description.seed, description.kind_of
         self.store, self.clock = ClientStore() if store is None else store, Clock()
         self.verbs = Verbs(description, self.slots, self.store)
-        self._before: dict[int, Groups] = {}  # what clients kept before their last answer
 
     def prepare(self, trainer: Trainer, anew: bool) -> None:
         """Prepares modules, optimizers and loops.
@@ -113,8 +113,11 @@ class Host:
         return reply
 
     def encoded(self, verb: str, client: int, reply: Reply) -> Reply:
-        """Puts the reply of a client that has trained into the form in which it travels."""
-        codec = self.description.codec
+        """Clips the reply of a client that has trained, and puts it into the form in which it travels."""
+        codec, privacy = self.description.codec, self.description.privacy
+        if privacy is not None and verb == "train" and not reply.error:
+            with torch.no_grad():
+                privacy.limit(reply)
         if codec is not None and verb == "train" and not reply.error:
             state = self.store.get(client)
             with torch.no_grad():
@@ -125,16 +128,15 @@ class Host:
 
     def remember(self, client: int) -> None:
         """Notes what a client keeps, before an answer that may be undone."""
-        self._before[client] = self.store.get(client)
+        self.store.remember(client)
 
     def settle(self) -> None:
         """Accepts all answers so far, so that none of them can be undone."""
-        self._before.clear()
+        self.store.settle()
 
-    def undo(self, client: int) -> None:
-        """Restores what a client kept before its last answer, if the server rejects that answer."""
-        if client in self._before:
-            self.store.put(client, self._before.pop(client))
+    def undo(self, client: int, mark: int | None = None) -> None:
+        """Restores what a client kept before its last answer, if the server rejects it; see `ClientStore.undo`."""
+        self.store.undo(client, mark)
 
     def data(self, client: int, message: Message) -> ClientData:
         """Returns a client's data, pooled with those of `others` in the message's config, if any."""
@@ -147,10 +149,11 @@ class Host:
         slot = self.slots[self.kind_of(client.id)]
         if slot.attached:
             return
-        if self.algorithm.attaches:
+        if self.algorithm.attaches or calls_forward(self.algorithm):
             try:
-                example = next(iter(client.train_batches(self.seed)))
-                self.algorithm.attach(slot.module, slot.loop.on_device(example))
+                example = slot.loop.on_device(next(iter(client.train_batches(self.seed))))
+                warn_of_own_inputs(self.algorithm, slot.module, example)
+                self.algorithm.attach(slot.module, example)
             except Exception as error:  # such as a missing layer, which is missing at every client
                 raise _RefusedError(error) from error
         slot.attached = True

@@ -20,6 +20,8 @@ def check_command(command: dict[str, Any], host: Host) -> None:
     client, verb, limit = command.get("client"), command.get("verb"), command.get("timeout")
     if command["do"] != "start" and not _whole(client):
         raise ValueError(f"client={client!r:.40} must be a client's number.")
+    if not _whole(command.get("mark", 0)):
+        raise ValueError(f"mark={command['mark']!r:.40} must be the number of an answer.")
     if command["do"] != "answer":
         return
     own = isinstance(verb, str) and verb.isidentifier() and not verb.startswith("_")

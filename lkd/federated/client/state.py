@@ -9,6 +9,9 @@ from lkd.federated.protocol.tensors import Groups, Tensors, moved
 class ClientStore:
     """Store of the clients' states, on the CPU; a client without a state costs nothing.
 
+    Attributes:
+        mark: Number of the answer that is made next, where the server gives it one. Default 0.
+
     Example:
         >>> store = ClientStore()
         >>> store.put(3, {"c": {"w": torch.ones(2)}})
@@ -18,6 +21,26 @@ class ClientStore:
 
     def __init__(self) -> None:
         self._states: dict[int, Groups] = {}
+        self._before: dict[int, tuple[int, Groups]] = {}
+        self.mark = 0
+
+    def remember(self, client: int) -> None:
+        """Notes what a client keeps, before an answer that may be undone, under the `mark` of the answer."""
+        self._before[client] = self.mark, self.get(client)
+
+    def settle(self) -> None:
+        """Accepts all answers so far, so that none of them can be undone."""
+        self._before.clear()
+
+    def undo(self, client: int, mark: int | None = None) -> None:
+        """Restores what a client kept before its last answer, if that can be undone.
+
+        Args:
+            client: Id of the client.
+            mark: Mark of the answer; if the last one has another, nothing is done. Default: any.
+        """
+        if client in self._before and mark in (None, self._before[client][0]):
+            self.put(client, self._before.pop(client)[1])
 
     def get(self, client: int) -> Groups:
         """Returns a client's groups of tensors; empty for a client without a state."""

@@ -1,12 +1,16 @@
 """What clients keep, in files, which outlive the process that works for them."""
 
 import os
+import shutil
 from pathlib import Path
 
 from lkd.federated.client.state import ClientStore
 from lkd.federated.protocol.messages import Message
 from lkd.federated.protocol.tensors import Groups, moved
 from lkd.federated.protocol.wire import pack, unpack
+
+BEFORE = ".before"
+"""Ending of the file with what a client kept before its last answer."""
 
 
 class StateFiles(ClientStore):
@@ -46,6 +50,36 @@ class StateFiles(ClientStore):
         beside.write_bytes(pack(Message(kept)))
         os.replace(beside, path)
 
+    def _befores(self, client: int | str = "*", mark: int | str | None = "*") -> list[Path]:
+        return list(self._folder.glob(f"{client}.{'*' if mark is None else mark}{BEFORE}"))
+
+    def remember(self, client: int) -> None:
+        """Notes what a client keeps in a file, since a process that dies after its answer may not have sent it."""
+        for former in self._befores(client):
+            former.unlink()
+        before = self._folder / f"{client}.{self.mark}{BEFORE}"
+        if not self._path(client).exists():
+            before.touch()
+            return
+        try:
+            os.link(self._path(client), before)  # no copy: a state's file is replaced, never changed
+        except OSError:  # a file system without links
+            shutil.copyfile(self._path(client), before)
+
+    def settle(self) -> None:
+        """Accepts all answers so far."""
+        for before in self._befores():
+            before.unlink()
+
+    def undo(self, client: int, mark: int | None = None) -> None:
+        """Restores what a client kept before its last answer; see `ClientStore.undo`."""
+        for before in self._befores(client, mark):
+            if before.stat().st_size:
+                os.replace(before, self._path(client))
+            else:
+                self._path(client).unlink(missing_ok=True)
+            before.unlink(missing_ok=True)  # where both names were of one file, nothing was replaced
+
     def keep(self, group: str) -> None:
         """Forgets all groups but this one, of all clients."""
         for client, groups in self.state_dict().items():
@@ -63,6 +97,7 @@ class StateFiles(ClientStore):
 
     def load_state_dict(self, states: dict[int, Groups]) -> None:
         """Writes these states, and removes all others."""
+        self.settle()
         for client in self._clients():
             if client not in states:
                 self._path(client).unlink()

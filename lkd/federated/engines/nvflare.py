@@ -2,16 +2,18 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.checks import expect
 from lkd.federated.engines.begin import begin_command, fitting
 from lkd.federated.engines.placed import Seat
 from lkd.federated.engines.plan import Plan, check_description, plan_of
+from lkd.federated.engines.rejoining import joined, renew, waiting
 from lkd.federated.engines.remote import Channel, RemoteEngine, start_of
 from lkd.federated.engines.seats import ask, of_site, seated
 from lkd.federated.engines.site import Site, told_by
@@ -41,9 +43,12 @@ class NVFlare(RemoteEngine):
         threads: Threads of torch at each site of a rehearsal. Default 1.
         allow: Packages that a description may name at the sites of a rehearsal, beside lkd.
         keep: Whether server and sites of a rehearsal, and the job, stay for another fit.
+        segment: Rounds after which it is looked whether a site that was started again waits to come back. If
+            so, all sites begin a new job, which takes as long as the run's start. Default 1: every round; 0:
+            never.
 
     Raises:
-        ValueError: For `sites` or `threads` below 1, a `start_timeout` that is not above 0, or a `kit` or
+        ValueError: For `sites` or `threads` below 1, a `segment` below 0, a `start_timeout` that is not above 0, or a `kit` or
             `description` that is none.
         ModuleNotFoundError: If NVFlare is not installed.
     """
@@ -57,9 +62,11 @@ class NVFlare(RemoteEngine):
         threads: int = 1,
         allow: Sequence[str] = (),
         keep: bool = False,
+        segment: int = 1,
     ) -> None:
         super().__init__()
         expect(sites=sites, threads=threads, ge=1)
+        expect(segment=segment, ge=0)
         expect(start_timeout=start_timeout, gt=0, why="it is in seconds")
         if not installed():
             raise ModuleNotFoundError('engine=NVFlare needs NVFlare: pip install "lightning-kd[nvflare]".')
@@ -71,6 +78,7 @@ class NVFlare(RemoteEngine):
             check_description(description)
         self.kit, self.sites, self.description = kit, sites, description
         self.start_timeout, self.threads, self.allow, self.keep_sites = start_timeout, threads, allow, keep
+        self.segment, self._looked = segment, -1  # the round in which it was looked
         self._deployment: Deployment | None = None
         self._sites: dict[str, Site] = {}
         self._seats: dict[int, tuple[str, Seat]] = {}
@@ -93,8 +101,17 @@ class NVFlare(RemoteEngine):
         data.take([(f"{site}/{one['name']}", one) for site, one in ask(self._sites)])
 
     def open(self, description: Description) -> None:
-        """Takes the description of the federation; the sites will forget what they kept of another one."""
-        self._description, self._begin, self._forget = description, None, True
+        """Takes the description of the federation; the sites will forget what they kept of another one.
+
+        Raises:
+            ValueError: If the algorithm needs the data of several clients in one place.
+        """
+        if description.algorithm.pools_data and self.sites > 1:
+            raise ValueError(
+                f"algorithm={type(description.algorithm).__name__} trains on the data of all clients in one place, and with "
+                f"engine=NVFlare they stay at sites={self.sites} of them; take engine=Loop() where the data are."
+            )
+        self._description, self._begin, self._forget, self._looked = description, None, True, -1
         self._kept.load_state_dict({})
 
     def prepare(self, trainer: Trainer, anew: bool) -> None:
@@ -106,6 +123,11 @@ class NVFlare(RemoteEngine):
             )
         if self._begin is not None and not anew:
             return
+        if (privacy := self._description.privacy) is not None and not privacy.secret:
+            rank_zero_warn(
+                "engine=NVFlare: every site is told the run's seed, from which the noise of privacy=ClientDP follows, so that epsilon holds "
+                "for nobody who knows a site: ClientDP(secret=True)."
+            )
         every, fits = cast(Any, trainer).callbacks, fitting(trainer)
         self._callbacks = [c for c in every if hasattr(c, "take_settings") and fits]
         plan = plan_of(trainer, self.description, self._callbacks)
@@ -127,7 +149,8 @@ class NVFlare(RemoteEngine):
     def _launch(self, plan: Plan) -> bool:
         """Waits until all sites are in connection; returns whether they are new to this engine."""
         if self._deployment is not None:  # kept from another fit, which some may have left
-            list(self._joined())
+            list(joined(self._deployment, self._sites))
+            renew(self._deployment, self._sites)
             there = [name for name, site in self._sites.items() if site.lives]
             for name, pipe in self._deployment.gather(there).items():
                 self._sites[name].join(pipe)
@@ -163,27 +186,31 @@ class NVFlare(RemoteEngine):
             site.send({**self._begin, **about}, pack(Message({str(k): s for k, s in enumerate(self._start)})))
         told_by(sites)
         for site in sites:
-            site.begun = True
+            site.begin()
 
     def _ready(self) -> None:
         """Lets sites that are back take part; after a fit, all of them, for clients that are measured then."""
         if self._begin is None:
             assert self._trainer is not None
             self.prepare(self._trainer, anew=False)
-        for site in self._joined():
+        back = list(joined(cast(Deployment, self._deployment), self._sites))
+        for site in dict.fromkeys([*back, *self._renewed()]):
             try:
                 self._begin_at([site])
             except ConnectionError:  # it joins again, or is gone
                 site.end()
 
-    def _joined(self) -> Iterator[Site]:
-        """Takes the connections of sites that are back."""
-        assert self._deployment is not None
-        while not self._deployment.joined.empty():
-            name, pipe = self._deployment.joined.get()
-            if name in self._sites:
-                self._sites[name].join(pipe)
-                yield self._sites[name]
+    def waiting(self) -> list[str]:
+        """Returns the names of sites that were started again, and come in with the next segment."""
+        return [] if self._deployment is None else waiting(self._deployment, self._sites)
+
+    def _renewed(self) -> list[Site]:
+        """Begins a new job between two rounds, if a site waits for one; returns the sites in it."""
+        at = cast(Trainer, self._trainer).current_epoch
+        if not self.segment or at % self.segment or at == self._looked:
+            return []
+        self._looked = at
+        return renew(cast(Deployment, self._deployment), self._sites)
 
     def _who(self, client: int) -> Site | None:
         site = self._sites[self._seats[client][0]]

@@ -1,6 +1,7 @@
 """A site of NVFlare, as the Trainer's process sees it."""
 
 import contextlib
+import time
 from collections.abc import Collection, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, cast
@@ -19,13 +20,17 @@ class Site:
     Args:
         name: Its name.
         limit: Seconds that it may take for a command other than a client's work.
+
+    Attributes:
+        begun: Whether its clients can be asked.
+        lost: When its last connection was given up, in seconds since 1970.
     """
 
     def __init__(self, name: str, limit: float) -> None:
         self.name, self.limit = name, limit
         self.pipe: Connection = cast(Connection, None)
-        self.begun = False
-        self._asked = ""
+        self.begun, self.lost = False, 0.0
+        self._asked, self._mark, self._works_for = "", 0, -1
 
     @property
     def lives(self) -> bool:
@@ -37,11 +42,20 @@ class Site:
         self.end()
         self.pipe = pipe
 
+    def begin(self) -> None:
+        """Lets its clients be asked; one whose answer was lost forgets what it kept of it."""
+        if self._works_for >= 0:
+            self.send({"do": "undo", "client": self._works_for, "mark": self._mark, "quiet": True})
+        self.begun, self._works_for = True, -1
+
     def send(self, command: dict[str, Any], body: bytes = b"") -> None:
         """Sends a command; if nobody is there any more, that is noticed when it should answer."""
         if self.pipe is None:
             return
         self._asked = command["do"]
+        if self._asked == "answer":
+            self._mark, self._works_for = self._mark + 1, command["client"]
+            command = {**command, "mark": self._mark}
         if self._asked != "answer":
             command = {**command, "limit": self.limit}
         elif (timeout := command.get("timeout")) is not None:  # where a training hangs, the site ends it
@@ -51,7 +65,9 @@ class Site:
 
     def read(self) -> Reply:
         """Reads a reply; EOFError or OSError if the site is gone, ValueError for no reply."""
-        head, body = unframe(self.pipe.recv_bytes())
+        data = self.pipe.recv_bytes()
+        self._works_for = -1
+        head, body = unframe(data)
         if head.get("error"):
             client = head.get("client")
             return Reply(
@@ -121,6 +137,7 @@ class Site:
         """Gives the connection up; returns what became of the site."""
         if self.pipe is not None:
             self.pipe.close()
+            self.lost = time.time()
         self.pipe, self.begun = cast(Connection, None), False
         return f"site {self.name} is gone: it ended, or was cut off"
 

@@ -64,9 +64,10 @@ def do(side: ClientSide, command: dict[str, Any], body: bytes) -> bytes | None:
         case "answer":
             if command["first"]:  # nobody undoes answers of an earlier exchange any more
                 side.host.settle()
+            side.host.store.mark = command.get("mark", 0)
             return _answer(side, command, unpack(body, Message))
         case "undo":
-            side.host.undo(command["client"])
+            side.host.undo(command["client"], command.get("mark"))
         case "start":
             for kind, start in unpack(body, Message).tensors.items():
                 side.host.slots[int(kind)].worker.set_start(start)

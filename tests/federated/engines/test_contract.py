@@ -20,7 +20,9 @@ from lkd.modules import Classifier
 from ..knowledge.two_models import net
 from ..quadratic import Quadratic, loader, trainer
 from ..test_rounds import samples
+from . import described
 from .clients import WRONG, Two, Wrong, clients
+from .machines import give
 
 GOOD = [k for k in range(4) if k != WRONG]
 
@@ -33,8 +35,12 @@ def processes():
     engine.close()
 
 
-@pytest.fixture(params=["loop", "processes", "stacked"])
+@pytest.fixture(params=["loop", "processes", "stacked", pytest.param("nvflare", marks=pytest.mark.slow)])
 def engine(request):
+    if request.param == "nvflare":
+        machines = request.getfixturevalue("machines")
+        give(machines, described.POINTS)
+        return machines
     if request.param == "processes":
         return request.getfixturevalue("processes")
     return Loop() if request.param == "loop" else Stacked()
@@ -55,8 +61,10 @@ class Spoilt:
 
 
 def fit(engine, rounds=2, model=None, algorithm=None, everyone=None, **kwargs):
-    federation = Federation(model or Quadratic(), algorithm or FedAvg(), LocalTraining(epochs=1), **kwargs)
+    model, algorithm = model or Quadratic(), algorithm or FedAvg()
+    federation = Federation(model, algorithm, LocalTraining(epochs=1), **kwargs)
     federation.engine = engine
+    described.describe(engine, model, algorithm, kwargs.get("client_timeout"), two="other_models" in kwargs)
     trainer(rounds).fit(federation, loader(everyone or clients()))
     return federation
 
@@ -158,7 +166,14 @@ def test_a_reply_of_somebody_who_was_not_asked_does_not_count(engine):
     assert [record.client for record in federation.records] == [0, 1, 2, 3]
 
 
+def test_a_round_in_which_too_few_are_left_stops_the_run(engine):
+    with pytest.raises(TooFewClientsError, match="3 of 4 clients succeeded"):
+        fit(engine, 1, Wrong("raises"), min_clients=4)
+
+
 def test_a_round_in_which_nobody_is_left_stops_the_run(engine):
+    if hasattr(engine, "description"):
+        pytest.skip("a site's clients are those of its data, from 0 on")
     with pytest.raises(TooFewClientsError, match="0 of 1 clients succeeded"):
         fit(engine, 1, Wrong("raises"), everyone=[c for c in clients(3) if c.id == WRONG] or None)
 
@@ -174,6 +189,7 @@ def test_two_architectures(engine):
 
 def test_a_run_is_resumed(engine, tmp_path):
     whole = fit(Loop(), 4, algorithm=SCAFFOLD())
+    described.describe(engine, Quadratic(), SCAFFOLD())
     first = Federation(Quadratic(), SCAFFOLD(), LocalTraining(epochs=1), engine=engine)
     begun = trainer(2)
     begun.fit(first, loader(clients()))

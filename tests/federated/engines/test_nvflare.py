@@ -1,132 +1,56 @@
-"""Real processes: a server of NVFlare and three sites on loopback, by mutual TLS. Without NVFlare, see test_site.py."""
+"""What clients at sites of NVFlare do, as real processes by mutual TLS, to the same bits as in this one. Without NVFlare: test_site.py."""
 
 import os
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
-from signal import SIGCONT, SIGINT, SIGSTOP
+from signal import SIGINT
 
 import pytest
-from lightning.pytorch import Callback
 
-from lkd.federated.engines import Loop, NVFlare
-from lkd.federated.engines.nvflare import installed
-from lkd.federated.protocol.messages import Reply
+from lkd.datamodules import IID, FederatedDataModule
+from lkd.federated.engines import Loop
 
-from ..job import run
+from ..job import KINDS, run
+from ..knowledge.test_box_exchange import Data
+from ..quadratic import trainer
 from ..test_exact import assert_same, result
-from .described import plan
+from . import described
+from .machines import give
+from .test_same_bits import MORE
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not installed(), reason='NVFlare is not installed: pip install "lightning-kd[nvflare]"'
-    ),
-]
+pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def engine():
-    """Three sites, for all tests of this file: to begin takes half a minute."""
-    engine = NVFlare(allow=["tests"], description=plan("scaffold"), keep=True, start_timeout=600)
-    yield engine
-    engine.keep_sites = False
-    engine.close()
+@pytest.mark.parametrize(
+    "kind",
+    sorted({*KINDS, *MORE} - {"centralized"}, key=lambda kind: (str(described.data_of(kind)), kind)),
+)  # to give other data costs seconds; those of all clients are nowhere in one place
+def test_same_bits(kind, tmp_path, machines):
+    """Weights, the server's state, and what every client keeps, after three rounds of three of five clients."""
+    machines.description = described.plan(kind)
+    give(machines, described.data_of(kind))
+    run(kind, tmp_path / "here", 3, make=MORE.get(kind))
+    run(kind, tmp_path / "there", 3, make=MORE.get(kind), engine=machines)
+    assert_same(result(tmp_path / "here"), result(tmp_path / "there"))
 
 
-def test_same_bits(tmp_path, engine):
-    run("scaffold", tmp_path / "loop", 3)
-    run("scaffold", tmp_path / "sites", 3, engine=engine)
-    assert_same(result(tmp_path / "loop"), result(tmp_path / "sites"))
-
-
-class Kills(Callback):
-    """Stops processes of the first client's site before a round and kills them in it, while they should work."""
-
-    def __init__(self, engine, at, word=""):
-        self.engine, self.at, self.word, self.errors, self.site = engine, at, word, [], None
-
-    def on_train_batch_start(self, trainer, module, batch, index):
-        if trainer.current_epoch == self.at:
-            self.site = batch[0].id % 3
-            victims = processes(self.engine, self.site, self.word)
-            for victim in victims:
-                victim.send_signal(SIGSTOP)
-            threading.Timer(1.0, lambda: [victim.kill() for victim in victims]).start()
-
-    def on_train_batch_end(self, trainer, module, *args):
-        self.errors.append({record.client: record.error for record in module.records if record.error})
-
-
-def processes(engine, number, word):
-    """The processes of a site whose command has a word."""
-    import psutil
-
-    parent = psutil.Process(engine._deployment._running[1 + number].pid)  # the server is the first
-    return [p for p in [*parent.children(recursive=True), parent] if word in " ".join(p.cmdline())]
-
-
-class Misses(Loop):
-    """A loop in which clients do nothing in a round, as if they were not there."""
-
-    def __init__(self, clients, at):
-        super().__init__()
-        self.clients, self.at = clients, at
-
-    def exchange(self, verb, messages, timeout=None):
-        missing = [k for k, m in messages.items() if k in self.clients and m.config["round"] == self.at]
-        yield from super().exchange(verb, {k: m for k, m in messages.items() if k not in missing}, timeout)
-        yield from (Reply(client=client, error="missing") for client in missing)
-
-
-def test_a_training_process_that_is_killed_costs_its_clients_the_round_and_nothing_else(tmp_path, engine):
-    kills = Kills(engine, 1, "site_process")
-    run("scaffold", tmp_path / "killed", 4, callbacks=[kills], engine=engine)
-    assert kills.errors[0] == kills.errors[2] == kills.errors[3] == {}
-    assert kills.errors[1] and all("its training process ended" in told for told in kills.errors[1].values())
-    assert {client % 3 for client in kills.errors[1]} == {kills.site}
-    run("scaffold", tmp_path / "whole", 4, engine=Misses(set(kills.errors[1]), 1))
-    assert_same(result(tmp_path / "killed"), result(tmp_path / "whole"))
-
-
-class Freezes(Kills):
-    """Stops a whole site for a round, and waits for it before the last."""
-
-    def on_train_batch_start(self, trainer, module, batch, index):
-        if trainer.current_epoch == self.at:
-            self.site = batch[0].id % 3
-            self.victims = processes(self.engine, self.site, "")
-            for victim in self.victims:
-                victim.send_signal(SIGSTOP)
-        if trainer.current_epoch == 3:
-            until = time.monotonic() + 120
-            site, joined = self.engine._sites[f"site-{self.site}"], self.engine._deployment.joined
-            while not site.lives and joined.empty() and time.monotonic() < until:
-                time.sleep(0.1)
-
-    def on_train_batch_end(self, trainer, module, batch, batch_idx, *args):
-        super().on_train_batch_end(trainer, module, batch)
-        if trainer.current_epoch == self.at:
-            for victim in self.victims:
-                victim.send_signal(SIGCONT)
-
-
-def test_a_site_that_is_frozen_loses_rounds_and_comes_back(tmp_path, engine):
-    freezes = Freezes(engine, 1)
-    run("scaffold", tmp_path, 6, callbacks=[freezes], engine=engine)
-    assert freezes.errors[1] and {client % 3 for client in freezes.errors[1]} == {freezes.site}
-    assert freezes.errors[3:] == [{}, {}, {}]
-    assert not engine._deployment.joined.qsize() and engine._sites[f"site-{freezes.site}"].lives
-
-
-def test_a_site_that_is_killed_costs_its_clients_the_rounds_and_the_run_goes_on(tmp_path, engine):
-    kills = Kills(engine, 1)
-    run("scaffold", tmp_path, 4, callbacks=[kills], engine=engine)
-    assert kills.errors[0] == {} and kills.errors[1] and len(kills.errors) == 4
-    told = [(client % 3, text) for errors in kills.errors for client, text in errors.items()]
-    assert all(site == kills.site and f"site site-{site} is" in text for site, text in told)
+@pytest.mark.parametrize("algorithm", ["box_exchange", "feddf_boxes"])
+def test_detectors_of_two_families_that_exchange_boxes(algorithm, machines):
+    """Three cameras; what each says of frames passes the real relay, and its bytes are counted alike."""
+    found, sizes = [], []
+    for engine in (Loop(), machines):
+        federation = described.boxes(algorithm)
+        federation.engine = engine
+        if engine is machines:
+            machines.description = described.made_by(described.boxes, described.BOXES, algorithm=algorithm)
+            give(machines, described.BOXES)
+        shards = FederatedDataModule(Data(), IID(), clients=3, public=0.2)
+        trainer(2, limit_val_batches=0).fit(federation, shards)
+        found.append({"weights": federation.state_dict(), "kept": engine.state_dict()["clients"]})
+        sizes.append((federation.bytes_down, federation.bytes_up))
+    assert_same(*found)
+    assert sizes[0] == sizes[1] and sizes[0][1] > 0
 
 
 CTRL_C = """

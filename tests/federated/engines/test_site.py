@@ -15,7 +15,7 @@ from lightning.pytorch import Callback
 
 from lkd.cli import main
 from lkd.datamodules import SiteClients
-from lkd.federated import Federation
+from lkd.federated import Centralized, Federation
 from lkd.federated.engines import NVFlare
 from lkd.federated.engines import nvflare as module
 from lkd.federated.engines.local_file import LocalFile
@@ -26,9 +26,10 @@ from lkd.federated.server.round import TooFewClientsError
 from lkd.frames import frame, unframe
 
 from .. import job
-from ..job import PUBLIC, run
+from ..job import KINDS, PUBLIC, run
 from ..quadratic import Quadratic, trainer
 from ..test_exact import assert_same, result
+from ..test_rounds import Noisy
 from .described import DATA, plan
 
 
@@ -80,11 +81,19 @@ def here(tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("kind", ["fedavgm", "scaffold", "fedbn", "fedmd", "mixed"])
+@pytest.mark.parametrize(
+    "kind", ["fedavgm", "scaffold", "fedbn", "fedmd", "mixed", *({"private"} & KINDS.keys())]
+)
 def test_same_bits(kind, tmp_path, here):
     run(kind, tmp_path / "loop", 3)
     run(kind, tmp_path / "site", 3, engine=here(kind))
     assert_same(result(tmp_path / "loop"), result(tmp_path / "site"))
+
+
+@pytest.mark.skipif("private" not in KINDS, reason="dp-accounting is not installed")
+def test_noise_that_a_site_could_compute_is_told_of(tmp_path, here):
+    with pytest.warns(UserWarning, match=r"every site is told the run's seed.*ClientDP\(secret=True\)"):
+        run("private", tmp_path, 1, engine=here("private"))
 
 
 def test_a_run_goes_on_at_a_site_that_has_lost_what_it_kept(tmp_path, here):
@@ -110,6 +119,14 @@ def test_other_data_than_the_server_s_are_refused(tmp_path, here):
         ValueError, match=r"site site-0 has client \d with \d+ samples, and the server's data say"
     ):
         run("scaffold", tmp_path, 1, engine=engine)
+
+
+def test_data_that_would_have_to_be_in_one_place_are_refused(tmp_path, here):
+    engine = here("scaffold")
+    engine.sites = 3
+    pooled = Federation(Noisy(), Centralized())
+    with pytest.raises(ValueError, match=r"algorithm=Centralized trains on .* stay at sites=3 of them"):
+        run("centralized", tmp_path, 1, engine=engine, make=lambda: pooled)
 
 
 def test_what_the_site_does_not_allow_is_refused(tmp_path, here):

@@ -132,8 +132,26 @@ def test_a_site_that_does_not_answer_is_not_waited_for(do, monkeypatch):
 
 def test_work_has_the_limit_of_clients():
     site = answering()
-    site.send({"do": "answer", "timeout": None})
-    assert unframe(site.theirs.recv_bytes())[0] == {"do": "answer", "timeout": None}
+    site.send({"do": "answer", "client": 3, "timeout": None})
+    assert unframe(site.theirs.recv_bytes())[0] == {"do": "answer", "client": 3, "timeout": None, "mark": 1}
+
+
+def test_an_answer_that_was_lost_is_undone_when_the_site_is_back():
+    site = answering(frame({}, pack(Reply())))
+    answer = {"do": "answer", "client": 3, "timeout": None}
+    site.send(answer)
+    site.read()
+    site.begin()  # the answer was read, so nothing is undone
+    assert unframe(site.theirs.recv_bytes())[0]["do"] == "answer" and not site.theirs.poll()
+    site.send({**answer, "client": 4})
+    site.end()
+    ours, theirs = Pipe()
+    site.join(ours)
+    site.begin()
+    assert unframe(theirs.recv_bytes())[0] == {
+        "do": "undo", "client": 4, "mark": 2, "quiet": True, "limit": site.limit
+    }  # fmt: skip
+    assert not theirs.poll() and site.begun
 
 
 def test_what_a_site_could_not_do_is_no_refusal():
