@@ -173,10 +173,22 @@ class Batching(Dataset[Any]):
         """Returns which of `rows` are in each batch of `shuffled`, as places in `rows`.
 
         Raises:
-            ValueError: where batches hold rows of one group only.
+            ValueError: where batches hold rows of one group only, and these rows are of several: `ordered`
+                gives them group by group then, so that no place in `rows` is one in what it gives.
         """
         if self._group is not None:
-            raise ValueError("the places of samples in batches of one camera or group are not known.")
+            if (held := len(np.unique(self._group[rows]))) > 1:
+                raise ValueError(
+                    f"the samples of a client are of {held} cameras or groups, and batches are of one each, so the places of samples in "
+                    "them are not known: let batches mix groups (one_camera_per_batch=false), or give each client one."
+                )
+            sampler, place = self._sampler(rows), {row: k for k, row in enumerate(rows.tolist())}
+            sampler.set_epoch(seed & ((1 << 63) - 1))
+            batches: list[list[Any]] = list(sampler)
+            return [
+                np.array([place[key.item if isinstance(key, Key) else key] for key in batch])
+                for batch in batches
+            ]
         order = np.random.default_rng(seed & ((1 << 63) - 1)).permutation(np.arange(len(rows)))
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)][
             : self.count(rows)
