@@ -29,8 +29,15 @@ $(VENV)/.nvflare: $(READY) pyproject.toml
 deploy-demo: $(VENV)/.nvflare ## A server and three cameras by mutual TLS, of which one is killed and comes back (2 to 3 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/deploy_demo.py
 
-docs: $(READY) ## Check that every link and config the docs name exists
-	$(BIN)/python -m pytest tests/test_docs.py -q
+docs: $(READY) ## Check what the docs name, and build the site into build/site, strictly and offline
+	$(BIN)/python -m pytest tests/test_docs.py tests/test_reference.py -q -k "not examples"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: $(READY) ## Show the site at http://127.0.0.1:8000, and what changes in it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --livereload
+
+notebooks: $(READY) ## Run the notebooks as they are, and keep the pictures that they end with
+	$(BIN)/python docs/run_notebooks.py
 
 test: lint types tests ## Lint, types, doctests and tests
 
@@ -77,7 +84,7 @@ lock: $(READY) ## Pin all packages, with hashes, to the versions that are in .ve
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet uv
 	$(BIN)/python -m pip freeze --exclude-editable > build/lock/versions.txt
-	build/lock/bin/uv pip compile pyproject.toml --extra yolo --extra dev --universal --python-version 3.11 \
+	build/lock/bin/uv pip compile pyproject.toml --extra yolo --extra dev --universal --python-version 3.11.5 \
 		--generate-hashes --no-annotate --constraint build/lock/versions.txt --custom-compile-command "make lock" \
 		--output-file $(LOCK)
 
@@ -111,4 +118,4 @@ bench: $(READY) ## Measure where time goes: rounds, steps, loaders, sums (a quar
 clean: ## Remove the environment and what runs have written
 	rm -rf $(VENV) runs build *.egg-info
 
-.PHONY: help install demo demo-short deploy-demo docs test lint format types tests coverage test-all minimum lock install-locked release zoo leaderboard bench clean
+.PHONY: help install demo demo-short deploy-demo docs docs-serve notebooks test lint format types tests coverage test-all minimum lock install-locked release zoo leaderboard bench clean

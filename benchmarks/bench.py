@@ -13,9 +13,10 @@ clients of 16 frames, batch 8. The clients of FedMD and MHD share four fifths of
 import argparse
 import functools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import engines
 import step_cost
@@ -23,6 +24,7 @@ import torch
 from costs import QUIET, Rounds, in_turns, middle, several
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from lkd.callbacks import Distillation
 from lkd.datamodules import IID, Digits, FederatedDataModule, Natural, YoloFolder
@@ -34,6 +36,7 @@ from lkd.federated.topology import Ring
 from lkd.losses import KD, RKD, FitNets
 from lkd.metrics.tables import print_table
 from lkd.models import MLP
+from lkd.models.yolo_import import ultralytics_tasks
 from lkd.modules import Classifier, Detector, MultiHeadClassifier
 from lkd.teachers import Teacher
 
@@ -107,13 +110,17 @@ def of_detectors(repeats: int, quick: bool) -> Iterator[Row]:
         write_frames(root, cameras, frames)
         load = functools.partial(YoloFolder, str(root), fractions=(1.0, 0.0, 0.0), batch_size=8)
 
-        def loader() -> tuple[float, float]:
-            data = load(image_size=160)
+        def loader(cache_mb: float = 0.0) -> tuple[float, float]:
+            data = load(image_size=160, cache_mb=cache_mb)
             data.setup("fit")
             return several(lambda: list(data.train_dataloader()), 1 if quick else 3)
 
+        loaders = {"YoloFolder": loader, "YoloFolder, cache_mb=100": lambda: loader(100)}
+        if find_spec("ultralytics") is not None:
+            theirs = ultralytics_loader(root, 160)
+            loaders["Ultralytics, no mosaic"] = lambda: several(lambda: list(theirs), 1 if quick else 3)
         work = f"loading {cameras * frames} frames of 320x240 at 160 px"
-        yield from in_turns(work, {"YoloFolder": loader}, repeats)
+        yield from in_turns(work, loaders, repeats)
         if find_spec("ultralytics") is None:
             print('W4 is left out: it needs the extra, pip install "lightning-kd[yolo]"')
             return
@@ -129,6 +136,32 @@ def of_detectors(repeats: int, quick: bool) -> Iterator[Row]:
         if not quick:
             contenders["Processes, 2 workers"] = lambda: w4(Processes)
         yield from in_turns("W4", contenders, repeats)
+
+
+def ultralytics_loader(root: Path, size: int) -> Iterable[object]:
+    """Ultralytics' training data of the same frames: crops, flips and colors, without mosaic.
+
+    Its buffer of decoded pictures is off: on a folder that is larger than 8 batches it serves few of them.
+    """
+    ultralytics_tasks()  # whose import leaves the environment and this process as they are
+    from ultralytics.cfg import get_cfg
+    from ultralytics.data.dataset import YOLODataset
+
+    options = {"mosaic": 0.0, "imgsz": size, "scale": 0.5, "fliplr": 0.5, "translate": 0.1}
+    data = YOLODataset(
+        img_path=str(root / "images"), imgsz=size, batch_size=8, augment=True, hyp=get_cfg(overrides=options),
+        data={"names": {0: "car"}, "channels": 3}, task="detect",
+    )  # fmt: skip
+    data.max_buffer_length = 0
+    return DataLoader(data, batch_size=8, shuffle=True, collate_fn=_as_floats(data.collate_fn))
+
+
+def _as_floats(collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def floats(samples: Any) -> Any:
+        batch = collate(samples)
+        return {**batch, "img": batch["img"].float() / 255}  # lkd's batches are floats
+
+    return floats
 
 
 def write_frames(root: Path, cameras: int, frames: int) -> None:
@@ -153,12 +186,20 @@ def of_sums(repeats: int, quick: bool) -> Iterator[Row]:
         for reply in replies:
             total.add_(reply["w"], alpha=0.5)
 
+    total = RunningSum(replies[0])  # a federation keeps it from round to round
+
     def exact() -> None:
-        total = RunningSum(replies[0])
+        total.reset()
         for reply in replies:
             total.add(reply, 0.5)
+        total.flush()
 
-    contenders = {"float32, in order": lambda: several(plain, 3), "RunningSum": lambda: several(exact, 3)}
+    def mean() -> None:
+        exact()
+        total.mean()
+
+    works = {"float32, in order": plain, "RunningSum": exact, "RunningSum and its mean": mean}
+    contenders = {name: functools.partial(several, work, 3) for name, work in works.items()}
     yield from in_turns(f"sum of {clients} x 25 MB", contenders, repeats)
 
 

@@ -23,6 +23,7 @@ from lkd.losses import Term
 from lkd.packages import overrides
 from lkd.teachers import Teacher
 from lkd.teachers.cached import cached_in
+from lkd.transfers import through_module
 
 SETTINGS = ("weight", "temperature")
 """Attributes of a term that schedules change."""
@@ -157,7 +158,7 @@ class Distillation(Callback):
         self.check(student)
         federation = cast(Any, trainer).lightning_module
         if is_of_clients(federation):  # a client's mistake would be a failed client in every round
-            batch = trainer.strategy.batch_to_device(federation.example(), student.device)
+            batch = through_module(federation.example(), student, trainer)
             self.distiller.adopt(student, self.distiller.look(student, batch) or [], batch)
             return
         if may_adapt(self.distiller.terms.values()):

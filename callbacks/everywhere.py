@@ -55,6 +55,9 @@ class _Carried(Iterable[Any]):
     def __init__(self, loader: Iterable[Any], trainer: Trainer) -> None:
         self._loader, self._trainer = loader, trainer
 
+    def __len__(self) -> int:
+        return len(cast(Any, self._loader))
+
     def __iter__(self) -> Iterator[Any]:
         data = cast(Any, self._trainer).datamodule
         return (through_data(batch, data, self._trainer) for batch in self._loader)

@@ -1,6 +1,6 @@
 """`HeadReport`: how well every head of every client knows the client's own classes, and all classes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -8,12 +8,16 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from lkd.callbacks.everywhere import shared_batches
 from lkd.checks import expect
+from lkd.copies import copied
+from lkd.distillation.own_call import shown_call
 from lkd.federated import Federation
 from lkd.metrics.betas import betas, hits
 from lkd.metrics.tables import Row, print_table, save_table
 from lkd.modules.classifier import labeled
-from lkd.taps import Taps
+from lkd.taps import Call, Taps
+from lkd.transfers import stage, through_module
 
 
 class HeadReport(Callback):
@@ -84,8 +88,8 @@ class HeadReport(Callback):
         """Returns a row for each client and head on all ranks: `client`, `head`, `beta_priv`, `beta_sh`."""
         data = cast(Any, trainer).datamodule
         private = torch.from_numpy(data.label_counts())
-        loader = data.val_dataloader() if self.part == "val" else data.test_dataloader()
-        if not len(loader):
+        batches = shared_batches(trainer, self.part)
+        if batches is None or not len(cast(Any, batches)):
             raise ValueError(
                 f"part={self.part!r}: the data have none; choose the other one, or data that have it."
             )
@@ -93,23 +97,33 @@ class HeadReport(Callback):
         rows: list[Row] = []
         for client, module in federation.models(clients):
             mine = private[client.id]
-            for head, counts in enumerate(self._count(trainer, module, loader, len(mine))):
+            for head, counts in enumerate(self._count(trainer, module, batches, len(mine))):
                 priv, shared = betas(counts, mine)
                 rows.append({"client": client.id, "head": head, "beta_priv": priv, "beta_sh": shared})
         everyone = [row for part in federation.ranks.gather_objects(rows) for row in part]
         return sorted(everyone, key=lambda row: (row["client"], row["head"]))
 
     @torch.no_grad()
-    def _count(self, trainer: Trainer, module: LightningModule, loader: Any, classes: int) -> list[Tensor]:
-        """Counts the hits of every head on the loader's data."""
+    def _count(
+        self, trainer: Trainer, module: LightningModule, batches: Iterable[Any], classes: int
+    ) -> list[Tensor]:
+        """Counts the hits of every head on these data, which go the way of the module's own evaluation."""
         layers = self.layers or getattr(module, "layers", [""])
         counts = [torch.zeros(2, classes) for _ in layers]
-        for batch in loader:
-            x, y = labeled(trainer.strategy.batch_to_device(batch, module.device))
-            with trainer.precision_plugin.forward_context(), Taps(module, layers, "layers") as taps:
-                module(x)
-            for place, layer in enumerate(layers):
-                counts[place] += hits(taps.output(layer).float(), y, classes)
+        which, name = ("validating", "validation_step") if self.part == "val" else ("testing", "test_step")
+        with stage(trainer, cast(Any, which)):
+            shows: bool | None = None
+            for given in batches:
+                batch = through_module(given, module, trainer)
+                x, y = labeled(batch)
+                if shows is None:  # a step that goes past its forward would run to its end, with its metrics
+                    shows = shown_call(copied(module, "module").eval(), batch, name) is not None
+                call = shown_call(module, batch, name) if shows else None
+                call = call or Call((x,), {})
+                with trainer.precision_plugin.forward_context(), Taps(module, layers, "layers") as taps:
+                    module(*call.args, **call.kwargs)
+                for place, layer in enumerate(layers):
+                    counts[place] += hits(taps.output(layer).float(), y, classes)
         return counts
 
 

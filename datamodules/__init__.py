@@ -31,7 +31,9 @@ from lkd.datamodules.federated.client_sampling import (
 from lkd.datamodules.federated.federated_datamodule import FederatedDataModule
 from lkd.datamodules.federated.label_skew import Dirichlet, PrimaryLabels, Shards, Similarity
 from lkd.datamodules.federated.partitions import IID, LogNormal, Natural, Partition, PowerLaw
+from lkd.datamodules.federated.poisson_sampler import PoissonSampler
 from lkd.datamodules.federated.public_data import PublicData
+from lkd.datamodules.federated.sampling_scheme import Sampling
 from lkd.datamodules.federated.site_clients import SiteClients
 from lkd.datamodules.modalities.modality_plan import ModalityPlan
 from lkd.datamodules.samples.samplers import CameraBatchSampler, IndexBatchSampler, Key
@@ -71,11 +73,13 @@ __all__ = [
     "PKLot",
     "ParkingWorld",
     "Partition",
+    "PoissonSampler",
     "Population",
     "PowerLaw",
     "PrimaryLabels",
     "PublicData",
     "RGBThermalFolder",
+    "Sampling",
     "Shards",
     "Similarity",
     "SiteClients",

@@ -1,6 +1,7 @@
 """Addresses of layers: a submodule, an entry of its output, and where its channels are."""
 
 import difflib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -34,9 +35,15 @@ def parse(address: str, argument: str = "layer") -> Address:
         >>> parse("body.3:features:0@NHWC")
         Address(module='body.3', keys=('features', '0'), layout='NHWC')
     """
-    path, _, layout = address.partition("@")
-    if "@" in address and layout not in LAYOUTS:
+    parts = _parts(address)
+    if parts.layout not in LAYOUTS and "@" in address:
         raise ValueError(f"{argument}={address!r}: after the @ stands one of {', '.join(LAYOUTS)}.")
+    return parts
+
+
+@functools.lru_cache(1024)  # every step reads the same few again and again
+def _parts(address: str) -> Address:
+    path, _, layout = address.partition("@")
     name, *keys = path.split(":")
     return Address(name, tuple(keys), layout)
 
@@ -162,7 +169,7 @@ def entry_of(value: Any, address: str, argument: str) -> Any:
         >>> entry_of(("logits", {"features": 3}), ":1:features", "student_layer")
         3
     """
-    for key in parse(address, argument).keys:
+    for key in parse(address, argument).keys if ":" in address or "@" in address else ():
         try:
             value = _entry(value, key)
         except (KeyError, IndexError, AttributeError):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from opcode import opmap
 
+from lkd.busy import prepare_threads
 from lkd.wandb_account import has_account
 
 HELP = """\
@@ -205,6 +206,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if given[0] == "partition" and {"-h", "--help"} & set(given):
         print(PARTITION_HELP)
         return
+    prepare_threads()  # before torch is loaded
     try:
         if given[0] == "partition":
             from lkd import partition

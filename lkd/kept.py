@@ -36,11 +36,13 @@ class Kept:
         Changes that PyTorch does not count (through `.data` or NumPy) are found if there is a copy to compare
         with.
         """
-        return any(
-            version(tensor) != self._versions.get(id(tensor), version(tensor))
-            or not _same(tensor, self._copies.get(id(tensor), tensor))
-            for tensor in tensors(part)
-        )
+        for tensor in tensors(part):
+            now = version(tensor)
+            if self._versions.get(id(tensor), now) != now:
+                return True
+            if self._copies and not _same(tensor, self._copies.get(id(tensor), tensor)):
+                return True
+        return False
 
     @property
     def altered(self) -> bool:
@@ -54,6 +56,10 @@ class Kept:
     def before(self, part: Any) -> Any:
         """Returns a part of the value as it was; only for a part that is copied."""
         return on_tensors(lambda tensor: self._copies[id(tensor)], part)
+
+
+NOTHING = Kept(None)
+"""What is kept where nobody will ask."""
 
 
 def version(tensor: Tensor) -> int:

@@ -122,7 +122,9 @@ def looking(module: nn.Module, first: bool) -> Iterator[None]:
     if here is _NOBODY or isinstance(here, _Gathered):
         yield
         return
-    waiting = _of_module.setdefault(module, _Waiting())
+    waiting = _of_module.get(module)
+    if waiting is None:
+        waiting = _of_module[module] = _Waiting()
     if first:
         waiting.clear()
     token = _here.set(None if first else waiting)
@@ -229,6 +231,8 @@ def _numbers(groups: Sequence[Sequence[Tensor]]) -> list[list[float]]:
     flat = [value for group in groups for value in group]
     if not flat:
         return [[] for _ in groups]
+    if all(value.is_cpu for value in flat):
+        return [[value.item() for value in group] for group in groups]
     device = flat[0].device
     wide = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
     found = iter(torch.stack([value.to(device, wide).reshape(()) for value in flat]).tolist())

@@ -7,6 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+_LEAVES = (str, int, float, bytes, type(None))
+"""The commonest kinds of leaves beside tensors, which are told by their type at once."""
+
 
 def children(value: Any) -> dict[Any, Any] | None:
     """Returns the entries of a dict, tuple, list or dataclass by key, place or name, or else None.
@@ -94,7 +97,24 @@ def tensors(value: Any) -> list[Tensor]:
         >>> tensors({"a": 1, "b": torch.tensor([2.0])})
         [tensor([2.])]
     """
-    return [leaf for leaf in leaves(value) if isinstance(leaf, Tensor)]
+    found: list[Tensor] = []
+    _gather(value, found)
+    return found
+
+
+def _gather(value: Any, found: list[Tensor]) -> None:
+    """Appends the tensors in `value`: what every step does many times, without a dict for each collection."""
+    if isinstance(value, Tensor):
+        found.append(value)
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            _gather(entry, found)
+    elif type(value) is dict:
+        for entry in value.values():
+            _gather(entry, found)
+    elif not isinstance(value, _LEAVES) and (entries := children(value)) is not None:
+        for entry in entries.values():
+            _gather(entry, found)
 
 
 def shallow(value: Any) -> Any:
@@ -109,6 +129,13 @@ def shallow(value: Any) -> Any:
         >>> copy
         {'a': [1]}
     """
+    kind = type(value)
+    if kind is tuple:
+        return tuple([shallow(entry) for entry in value])
+    if kind is list:
+        return [shallow(entry) for entry in value]
+    if kind is dict:
+        return {key: shallow(entry) for key, entry in value.items()}
     entries = children(value)
     if entries is None:
         return value

@@ -14,6 +14,7 @@ from jsonargparse import Namespace, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lkd import own_arguments, shipped
+from lkd.unique_keys import check_unique
 
 _IN_FOLDER = "; it is in this folder, where python -m lkd finds it"
 MODE = "yaml_with_none"
@@ -24,7 +25,11 @@ _NOISE = re.compile(
 
 
 def _load(text: str) -> Any:
-    """Loads YAML in which None is null too, as the parser passes null on to nested options as None."""
+    """Loads YAML in which None is null too, as the parser passes null on to nested options as None.
+
+    A key that stands twice is refused.
+    """
+    check_unique(text)
     return _without_none(get_loader("yaml")(text))
 
 

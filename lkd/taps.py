@@ -1,37 +1,20 @@
 """Taps: inputs and outputs of named layers of any module during one forward pass."""
 
-import collections
-import contextlib
-import contextvars
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lkd.addresses import entry_of, find_layer, parse
-from lkd.kept import Kept
+from lkd.counted import Ran, counts, not_run
+from lkd.kept import NOTHING, Kept
 from lkd.outermost import Hooks, Outermost
 
-NOTHING = Kept(None)
 _altered: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], bool]] = weakref.WeakKeyDictionary()
 """For every model: which inputs and outputs of its layers were seen to be changed in place later."""
-
-
-_counts: contextvars.ContextVar[bool] = contextvars.ContextVar("counts", default=True)
-"""Whether calls are counted."""
-
-
-@contextlib.contextmanager
-def uncounted() -> Iterator[None]:
-    """Leaves what runs inside the block out of all counts of calls: a pass that repeats an earlier one."""
-    token = _counts.set(False)
-    try:
-        yield
-    finally:
-        _counts.reset(token)
 
 
 class Call(NamedTuple):
@@ -49,14 +32,6 @@ class Call(NamedTuple):
 
 class Reached(Exception):  # noqa: N818  (no error: it ends a forward that has shown what was wanted)
     """Exception that ends a forward, since all tapped layers have run."""
-
-
-class Ran(NamedTuple):
-    """One call of a layer."""
-
-    given: Kept
-    gave: Kept
-    key: tuple[Any, ...]
 
 
 class Taps:
@@ -80,6 +55,8 @@ class Taps:
             the only outermost submodule with weights that does; `root` is then its name.
         seen: Function that is called whenever a tapped layer has run.
         sides: What will be asked for: inputs of layers, outputs, or both.
+        inputs: Further addresses, of which nothing but the inputs will be asked for.
+        inputs_argument: The name of the user's argument for these.
 
     Example:
         >>> import torch
@@ -98,25 +75,39 @@ class Taps:
         root: str | None = "",
         seen: Callable[[], None] | None = None,
         sides: Sequence[Literal["given", "gave"]] = ("given", "gave"),
+        inputs: Sequence[str] = (),
+        inputs_argument: str = "student_input",
     ) -> None:
-        self._sides = sides
         self.model, self._argument, self.root, self._notify = model, argument, root, seen
         self._addresses: dict[str, list[str]] = {}
+        self._sides: dict[str, set[str]] = {}
+        self._layers: dict[str, nn.Module] = {}
         for address in addresses:
-            self._addresses.setdefault(parse(address, argument).module, []).append(address)
-        layers = {name: find_layer(model, first, argument) for name, (first, *_) in self._addresses.items()}
+            self._addresses.setdefault(self._tap(address, argument, sides), []).append(address)
+        self._inputs = {
+            self._tap(address, inputs_argument, ("given",)): inputs_argument for address in inputs
+        }
+        layers = self._layers
         self._searches = "" in layers and root is None
         if root and "" in layers:
             layers[""] = find_layer(model, root, argument)
-        self._layers = layers
         self._ran: dict[str, Ran] = {}
         self._outermost_ran: dict[str, Ran] = {}
         self._outermost = Outermost(model)
         self._learned: set[str] = set()
-        self._open: collections.Counter[tuple[bool, str]] = collections.Counter()
-        self._calls: collections.Counter[tuple[bool, str]] = collections.Counter()
+        self._open: dict[tuple[bool, str], int] = {}
+        self._calls: dict[tuple[bool, str], int] = {}
+        self._entered: tuple[bool, str] | None = None
         self._undo: list[Any] = []
         self._known = _altered.setdefault(model, {})
+
+    def _tap(self, address: str, argument: str, sides: Sequence[str]) -> str:
+        """Finds a layer whose inputs or outputs will be asked for, and returns its name."""
+        name = parse(address, argument).module
+        if name not in self._layers:
+            self._layers[name] = find_layer(self.model, address, argument)
+        self._sides.setdefault(name, set()).update(sides)
+        return name
 
     def __enter__(self) -> "Taps":
         for name, layer in self._layers.items():
@@ -135,8 +126,9 @@ class Taps:
             self._undo.pop()()
         if kind is None:  # in a pass that breaks off, what follows a layer was not seen
             for ran in (*self._ran.values(), *self._outermost_ran.values()):
-                self._known.setdefault((*ran.key, "given"), ran.given.altered)
-                self._known.setdefault((*ran.key, "gave"), ran.gave.altered)
+                for side, kept in (("given", ran.given), ("gave", ran.gave)):
+                    if kept is not NOTHING and (*ran.key, side) not in self._known:
+                        self._known[(*ran.key, side)] = kept.altered
 
     @property
     def complete(self) -> bool:
@@ -150,27 +142,41 @@ class Taps:
 
     def _recorder(self, ran: dict[str, Ran], name: str) -> Hooks:
         waiting: list[Kept] = []
-        counted = (ran is self._ran, name)
+        counted, sides = (ran is self._ran, name), self._sides[name if ran is self._ran else ""]
+        self._open[counted] = 0
 
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._open[counted] += 1
-            waiting.append(self._keep(self._key(name), "given", (args, kwargs), (args, kwargs)))
+            self._entered = counted
+            waiting.append(given((args, kwargs)))
 
         def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            given = waiting.pop() if waiting else Kept((args, kwargs))  # it may have been running already
-            learns, key = torch.is_grad_enabled(), self._key(name)
+            was = waiting.pop() if waiting else given((args, kwargs))  # it may have been running already
+            learns = torch.is_grad_enabled()
             self._open[counted] -= 1
-            if learns and _counts.get() and self._open[counted] <= 0:  # not inside of its own call
-                self._calls[counted] += 1
+            if learns and counts() and self._open[counted] <= 0:  # not inside of its own call
+                self._calls[counted] = self._calls.get(counted, 0) + 1
             if name in self._learned and not learns:
                 return  # such as a metric, which takes no part in training
             if learns and ran is self._ran:
                 self._learned.add(name)
-            named = self._addresses.get(name if ran is self._ran else "", ())
-            compared = [self._entry(output, address) for address in named]
-            ran[name] = Ran(given, self._keep(key, "gave", output, compared), key)
+            key = self._key(name)
+            ran[name] = Ran(was, gave(output, key), key)
             if self._notify is not None and ran is self._ran:
                 self._notify()
+
+        def given(call: Any) -> Kept:
+            if "given" not in sides:
+                return NOTHING
+            return Kept(call, call) if self._copies(self._key(name), "given") else Kept(call)
+
+        def gave(output: Any, key: tuple[Any, ...]) -> Kept:
+            if "gave" not in sides:
+                return NOTHING
+            if not self._copies(key, "gave"):
+                return Kept(output)
+            named = self._addresses.get(name if ran is self._ran else "", ())
+            return Kept(output, [self._entry(output, address) for address in named])
 
         return before, after
 
@@ -178,10 +184,9 @@ class Taps:
         """Returns the key under which changes of a layer's values are known; they differ between modes."""
         return name or self.root or "", self.model.training, torch.is_grad_enabled()
 
-    def _keep(self, key: tuple[Any, ...], side: str, value: Any, compared: Any) -> Kept:
-        if side not in self._sides:
-            return NOTHING
-        return Kept(value, compared if self._known.get((*key, side), True) else ())
+    def _copies(self, key: tuple[Any, ...], side: str) -> bool:
+        """Returns whether a layer's values are copied: they change later, or nobody has seen yet that they do not."""
+        return self._known.get((*key, side), True)
 
     def _entry(self, output: Any, address: str) -> Any:
         try:
@@ -195,42 +200,37 @@ class Taps:
         forward, own = model.forward, vars(model).get("forward")
         before, after = self._recorder(self._ran, name)
 
-        @functools.wraps(forward)
         def watched(*args: Any, **kwargs: Any) -> Any:
+            if self._entered == (True, name):  # the model itself was called, so hooks are at it
+                self._entered = None
+                return forward(*args, **kwargs)
             before(model, args, kwargs)
+            self._entered = None
             output = forward(*args, **kwargs)
             after(model, args, kwargs, output)
             return output
 
-        model.forward = watched
-        self._undo.append(lambda: setattr(model, "forward", own) if own else delattr(model, "forward"))
+        watched.__wrapped__ = forward  # type: ignore[attr-defined]  # whose arguments are asked for
+        attributes = vars(model)  # setattr of nn.Module takes as long as a hook
+        attributes["forward"] = watched
+        self._undo.append(lambda: attributes.update(forward=own) if own else attributes.pop("forward"))
 
-    def _call(self, address: str) -> Ran:
-        name = parse(address, self._argument).module
+    def _call(self, address: str, argument: str) -> Ran:
+        name = parse(address, argument).module
         if name not in self._ran and name == "" and self._searches and len(self._outermost_ran) == 1:
             self.root, self._ran[""] = next(iter(self._outermost_ran.items()))
-            self._calls[True, ""] = self._calls[False, self.root]
+            self._calls[True, ""] = self._calls.get((False, self.root), 0)
         if name not in self._ran:
-            raise ValueError(self._missing(address, name))
+            several = list(self._outermost_ran) if self._searches and name == "" else None
+            raise ValueError(not_run(self.model, name, f"{argument}={address!r}", self.root, several))
         if self._searches and name == "" and self.root is None:
             self.root = ""
         return self._ran[name]
 
-    def _missing(self, address: str, name: str) -> str:
-        if self._searches and name == "":
-            ran = list(self._outermost_ran) or "none of its layers"
-            return (
-                f"{self._argument}={address!r}: the forward of {type(self.model).__name__} itself did not run during the step, but {ran} "
-                "did; name the one that is given the teacher's input as student_input and, if you have not yet, the one that gives what "
-                "is compared as student_layer."
-            )
-        where = f"layer {name!r}" if name else "the forward of the module itself"
-        if name == "" and self.root:  # found by an earlier step
-            where = f"layer {self.root!r}, which an earlier step has called for that,"
-        return (
-            f"{self._argument}={address!r}: {where} did not run during the step; name a layer that does, "
-            f"such as one of {[n for n, _ in self.model.named_children()]}."
-        )
+    @property
+    def repeated(self) -> bool:
+        """Whether a layer has run several times with gradients."""
+        return any(count > 1 for count in self._calls.values())
 
     def calls(self, address: str) -> int:
         """Returns how many times the layer has run with gradients.
@@ -242,14 +242,14 @@ class Taps:
             >>> taps.calls("")
             2
         """
-        return self._calls[True, parse(address, self._argument).module]
+        return self._calls.get((True, parse(address, self._argument).module), 0)
 
-    def _as_it_was(self, kept: Kept, part: Any, key: tuple[Any, ...], side: str, address: str) -> Any:
+    def _as_it_was(self, kept: Kept, part: Any, key: tuple[Any, ...], side: str, named: str) -> Any:
         if not kept.changed(part):
             return part  # without a copy, which would add a node to the graph
         if not kept.copied(part):
             raise ValueError(
-                f"{self._argument}={address!r}: what this layer {'was given' if side == 'given' else side} has been changed in place "
+                f"{named}: what this layer {'was given' if side == 'given' else side} has been changed in place "
                 "since, which was not so in the first step, and what it was is lost; set inplace=False in what changes it, or name "
                 "that layer instead."
             )
@@ -262,8 +262,8 @@ class Taps:
         Raises:
             ValueError: If the layer did not run.
         """
-        ran = self._call(address)
-        return Call(*self._as_it_was(ran.given, ran.given.value, ran.key, "given", address))
+        ran = self._call(address, argument := self._asked(address))
+        return Call(*self._as_it_was(ran.given, ran.given.value, ran.key, "given", f"{argument}={address!r}"))
 
     def input(self, address: str) -> Any:
         """Returns the layer's first tensor input, or else the first dict, as with several modalities.
@@ -277,7 +277,11 @@ class Taps:
             for value in given:
                 if isinstance(value, kind):
                     return value
-        raise ValueError(f"{self._argument}={address!r}: the layer was called without a tensor.")
+        raise ValueError(f"{self._asked(address)}={address!r}: the layer was called without a tensor.")
+
+    def _asked(self, address: str) -> str:
+        """Returns the argument by which the user named a layer whose inputs are asked for."""
+        return self._inputs.get(parse(address, self._argument).module, self._argument)
 
     def output(self, address: str | list[str]) -> Any:
         """Returns the layer's output, or a list of outputs for a list of addresses.
@@ -287,9 +291,9 @@ class Taps:
         """
         if isinstance(address, list):
             return [self.output(a) for a in address]
-        ran = self._call(address)
+        ran = self._call(address, self._argument)
         part = entry_of(ran.gave.value, address, self._argument)
-        return self._as_it_was(ran.gave, part, ran.key, "gave", address)
+        return self._as_it_was(ran.gave, part, ran.key, "gave", f"{self._argument}={address!r}")
 
     def read_through(self, loss: Any) -> str | None:
         """Returns the layer without weights between the model's output and a loss, or None without one."""

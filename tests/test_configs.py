@@ -28,6 +28,7 @@ from .roads import write_roads
 from .uci import write_release
 
 ROOT = Path(__file__).parents[1]
+needs_accountant = pytest.mark.skipif(not find_spec("dp_accounting"), reason="needs the extra privacy")
 CONFIGS = sorted(
     path.relative_to(ROOT)
     for path in (ROOT / "configs").rglob("*.yaml")
@@ -355,13 +356,15 @@ def check_results(config):
 
 
 def extras(path):
-    """The mark of a config that names a YOLO, itself or in a config that it names."""
+    """The mark of a config that needs an extra, itself or in a config that it names: a YOLO, or an accountant of privacy."""
     seen, ahead = set(), [path]
     while ahead:
         seen.add(one := Path(ahead.pop()))
         text = (ROOT / one).read_text()
         if "yolo" in text:
             return [needs_yolo]
+        if "ClientDP" in text:
+            return [needs_accountant]
         ahead += {Path(name) for name in re.findall(r"configs/\S+\.yaml", text)} - seen
     return []
 
@@ -388,7 +391,8 @@ def test_config_runs_to_its_end(path, tmp_path, monkeypatch):
     main([verb, "--config", str(ROOT / path), *words(overrides)])
     names = check_results(config)
     if verb == "fit":
-        assert any(name.startswith(("train/", "distillation/")) for name in names)
+        # private clients keep their losses
+        assert any(name.startswith(("train/", "distillation/", "privacy/epsilon")) for name in names)
     for checkpoint, recipe in made:
         assert Path(checkpoint).is_file() and not Path(checkpoint + ".old").exists()
         keep(checkpoint, recipe)

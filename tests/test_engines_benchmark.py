@@ -45,7 +45,7 @@ def test_every_engine_has_a_ratio(script):
     [
         ("FedMD", ["Loop", "Stacked", "Auto", "Loop"]),
         ("step", ["no teacher", "KD", "KD, FitNets, RKD"]),
-        ("sum", ["float32, in order", "RunningSum"]),
+        ("sum", ["float32, in order", "RunningSum", "RunningSum and its mean"]),
     ],
 )
 def test_every_part_has_its_rows(part, contenders, script):

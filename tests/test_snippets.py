@@ -1,6 +1,5 @@
 """The Python of README and docs runs as it is pasted: every page from top to bottom, in a file of its own."""
 
-import functools
 import re
 import sys
 import types
@@ -8,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from lightning.pytorch import Trainer
+
+from .short_runs import shortened
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```", flags=re.M | re.S)
@@ -17,30 +18,13 @@ PAGES = [
     for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
     if page.name != ELSEWHERE and BLOCK.search(page.read_text("utf-8"))
 ]
-SHORT = {
-    "max_epochs": 1,
-    "limit_train_batches": 2,
-    "limit_val_batches": 1,
-    "limit_test_batches": 1,
-    "accelerator": "cpu",
-    "logger": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-}
 
 
 @pytest.fixture
 def short(monkeypatch, tmp_path):
     """Runs are two batches long, and write into a folder of their own; nothing else is changed."""
     monkeypatch.chdir(tmp_path)
-    original = Trainer.__init__
-
-    @functools.wraps(original)
-    def init(self, *args, **kwargs):
-        no_validation = {"limit_val_batches": 0} if kwargs.get("limit_val_batches") == 0 else {}
-        original(self, *args, **{**kwargs, **SHORT, **no_validation})
-
-    monkeypatch.setattr(Trainer, "__init__", init)
+    monkeypatch.setattr(Trainer, "__init__", shortened(Trainer.__init__))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lkd.datamodules.classification.classification_datamodule import collate_pair
 from lkd.datamodules.classification.cnrpark_patches import CNRParkPatches
 from lkd.datamodules.detection.cnrpark_files import REMOTES
 from lkd.datamodules.detection.cnrpark_layout import LABEL_FILES, busy_boxes, full_frames, label_file
@@ -169,6 +170,15 @@ class CNRParkEXT(DetectionDataModule):
     def test_dataloader(self) -> DataLoader:
         """Returns test batches of frames or patches."""
         return self.patches.test_dataloader() if self.patches else super().test_dataloader()
+
+    def unlabeled_dataloader(self) -> DataLoader:
+        """Returns the training frames in order, whose labels are not read; for patches, these with theirs."""
+        if self.patches is None:
+            return super().unlabeled_dataloader()
+        patches = self.patches.datasets["train"]
+        return DataLoader(
+            patches, batch_size=self.batch_size, collate_fn=collate_pair, num_workers=self.num_workers
+        )
 
     def predict_dataloader(self) -> DataLoader:
         """Returns test frames without labels; for patches, the test batches."""

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lkd.checks import expect
+from lkd.datamodules.detection.frame_cache import FrameCache
 from lkd.datamodules.detection.frames import CameraFrame, FrameDataset, collate, pad
 from lkd.datamodules.detection.views import Views
-from lkd.datamodules.io.pictures import read_image
 from lkd.datamodules.samples.class_numbers import check_class_numbers
 from lkd.datamodules.samples.samplers import CameraBatchSampler, EpochLoader
 from lkd.datamodules.samples.splits import Splits, by_time, check_fractions, pick
@@ -48,6 +48,8 @@ class DetectionDataModule(LightningDataModule):
         seed: order and augmentation depend on (seed, epoch) only.
         views_per_image: number of augmented views of a training image, which repeat, so that a
             `CachedTeacher` finds its answers to them; `None` draws a new view in every epoch.
+        cache_mb: decoded frames that each process which loads them keeps in memory, in units of 10^6 bytes
+            (three a pixel), so that later epochs and rounds need not decode them; the batches are the same.
 
     Raises:
         ValueError: for numbers out of range, unknown cameras, or a split without any frame.
@@ -71,6 +73,7 @@ class DetectionDataModule(LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         views_per_image: int | None = None,
+        cache_mb: float = 0.0,
     ) -> None:
         super().__init__()
         expect(views_per_image=views_per_image, ge=1, none="new ones in every epoch")
@@ -82,6 +85,7 @@ class DetectionDataModule(LightningDataModule):
         self.one_camera_per_batch, self.batches_per_camera = one_camera_per_batch, batches_per_camera
         self.train_views = Views(image_size, teacher_size, crop, flip, color, seed=seed)
         self.eval_views = Views(image_size, teacher_size)
+        self.cache = FrameCache(cache_mb)
         self.cameras: list[str] = []  # known after setup
         self.splits = Splits([], [], [])
         self.datasets: dict[str, FrameDataset] = {}
@@ -107,7 +111,7 @@ class DetectionDataModule(LightningDataModule):
         self.splits = self.divide([frame for frame in frames if frame.camera in self.cameras])
         if stage in ("fit", None):
             train = self._dataset("train", self.train_views, labeled=not self.unlabeled)
-            train.plain = FrameDataset(train.frames, self.eval_views, train.labeled)
+            train.plain = FrameDataset(train.frames, self.eval_views, train.labeled, self.cache)
             self.datasets["train"] = train
         if stage in ("fit", "validate", None) and self.fractions[1] > 0:
             self.datasets["val"] = self._dataset("val", self.eval_views)
@@ -139,7 +143,7 @@ class DetectionDataModule(LightningDataModule):
             if not theirs and not of_student:
                 theirs.update((str(f.path), f.teacher_path or f.path) for part in self.splits for f in part)
             nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
-            images = [views(read_image(theirs.get(path, Path(path))), *nothing).image for path in paths]
+            images = [views(self.cache.read(theirs.get(path, Path(path))), *nothing).image for path in paths]
             return pad(images), [(image.shape[1], image.shape[2]) for image in images]
 
         return load
@@ -153,7 +157,7 @@ class DetectionDataModule(LightningDataModule):
         frames = self.annotate(frames) if labeled else [replace(f, boxes=None, labels=None) for f in frames]
         if not frames:
             raise ValueError(self._why_empty(part))
-        dataset = FrameDataset(frames, views, labeled)
+        dataset = FrameDataset(frames, views, labeled, self.cache)
         if labeled:
             labels = [one.labels.numpy() for one in frames if one.labels is not None]
             what = f"the {part} frames of {type(self).__name__}"
@@ -205,7 +209,7 @@ class DetectionDataModule(LightningDataModule):
         frames = [replace(frame, boxes=None, labels=None) for frame in self.splits.train]
         if not frames:
             raise ValueError(self._why_empty("train"))
-        dataset = FrameDataset(frames, Views(self.eval_views.image_size), labeled=False)
+        dataset = FrameDataset(frames, Views(self.eval_views.image_size), False, self.cache)
         return DataLoader(
             dataset, batch_size=self.batch_size, collate_fn=collate, num_workers=self.num_workers
         )

@@ -1,7 +1,7 @@
 """Frames of fixed cameras: known before loading, streamed from disk, and collated."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lkd.datamodules.detection.formats.labeled_boxes import BEYOND, check_box, hangs_over
+from lkd.datamodules.detection.frame_cache import FrameCache
 from lkd.datamodules.detection.views import Views
 from lkd.datamodules.io.left_out import LeftOut
 from lkd.datamodules.io.pictures import read_image
@@ -44,15 +45,22 @@ class CameraFrame:
     teacher_path: Path | None = None
 
 
-def read_theirs(frame: CameraFrame, image: Tensor) -> Tensor | None:
+def read_theirs(
+    frame: CameraFrame, image: Tensor, read: Callable[[Path], Tensor] = read_image
+) -> Tensor | None:
     """Reads what the teacher sees of a frame, (3, H', W') uint8, or `None` if that is the student's `image`.
+
+    Args:
+        frame: the frame.
+        image: what the student sees.
+        read: reads a picture.
 
     Raises:
         ValueError: if the two pictures differ in shape, so that they cannot be aligned.
     """
     if frame.teacher_path is None:
         return None
-    theirs = read_image(frame.teacher_path)
+    theirs = read(frame.teacher_path)
     (h, w), (height, width) = theirs.shape[-2:], image.shape[-2:]
     if abs(h * width - w * height) > width:  # more than a row off the same aspect
         raise ValueError(
@@ -126,13 +134,21 @@ class FrameDataset(Dataset[dict[str, Any]]):
         frames: the frames to load.
         views: how a frame becomes what the student and the teacher see.
         labeled: whether samples carry a `target`.
+        cache: reads the pictures, and may keep them; `None` for one that keeps none.
 
     Raises:
         ValueError: if `labeled` and a frame has no labels, or wrong ones (see `check_labels`).
     """
 
-    def __init__(self, frames: Sequence[CameraFrame], views: Views, labeled: bool = True) -> None:
+    def __init__(
+        self,
+        frames: Sequence[CameraFrame],
+        views: Views,
+        labeled: bool = True,
+        cache: FrameCache | None = None,
+    ) -> None:
         self.frames, self.views, self.labeled = list(frames), views, labeled
+        self.cache = FrameCache() if cache is None else cache
         self.plain: FrameDataset | None = None  # for training frames: the same frames as in evaluation
         if labeled:
             check_labels(self.frames)
@@ -155,8 +171,8 @@ class FrameDataset(Dataset[dict[str, Any]]):
         boxes, labels = (
             tidy(frame) if self.labeled else (torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
         )
-        image = read_image(frame.path)
-        theirs = None if self.views.teacher_size is None else read_theirs(frame, image)
+        image = self.cache.read(frame.path)
+        theirs = None if self.views.teacher_size is None else read_theirs(frame, image, self.cache.read)
         view = self.views(image, boxes, labels, key, theirs)
         sample: dict[str, Any] = {"image": view.image, "camera": frame.camera, "path": str(frame.path)}
         sample["view"] = view.window
@@ -175,9 +191,14 @@ def pad(images: Sequence[Tensor]) -> Tensor:
         torch.Size([2, 3, 64, 32])
     """
     height, width = (-(-max(image.shape[side] for image in images) // STRIDE) * STRIDE for side in (1, 2))
-    batch = torch.full((len(images), 3, height, width), GRAY)
+    batch = torch.empty(len(images), 3, height, width)
     for slot, image in zip(batch, images, strict=True):
-        slot[:, : image.shape[1], : image.shape[2]] = image
+        h, w = image.shape[1:]
+        slot[:, :h, :w] = image
+        if h < height:
+            slot[:, h:] = GRAY
+        if w < width:
+            slot[:, :h, w:] = GRAY
     return batch
 
 

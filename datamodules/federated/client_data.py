@@ -106,6 +106,15 @@ class ClientShard:
         batching, rows = self.parts["train"]
         return batching.shuffled(rows, seed)
 
+    def train_rows(self, seed: int) -> tuple[Batching, list[np.ndarray]] | None:
+        """Returns the rows of each batch of `train_batches`, and what gathers them.
+
+        None where a batch is more than rows of tensors, as where samples are read or augmented.
+        """
+        batching, rows = self.parts["train"]
+        numbers = batching.row_numbers(rows, seed)
+        return None if numbers is None else (batching, numbers)
+
     def train_places(self, seed: int) -> list[np.ndarray]:
         """Returns, for each batch of `train_batches`, its samples' places in `ordered_batches("train")`.
 

@@ -9,6 +9,7 @@ from torch.utils.data import DistributedSampler
 
 from lkd.checks import expect
 from lkd.datamodules.federated.client_data import Population
+from lkd.datamodules.federated.sampling_scheme import Sampling
 from lkd.datamodules.samples.samplers import EpochLoader
 from lkd.datamodules.samples.splits import pick
 
@@ -30,6 +31,10 @@ class ClientSampler(ABC):
             ValueError: if this population cannot give such a cohort.
         """
 
+    def sampling(self, clients: Population) -> Sampling | None:
+        """Describes the draw for privacy accounting; `None` where that knows no bound for it."""
+        return None
+
 
 class AllClients(ClientSampler):
     """Sampler that takes every client in every round."""
@@ -41,6 +46,10 @@ class AllClients(ClientSampler):
     def probabilities(self, clients: Population) -> np.ndarray:
         """Returns a chance of 1 for every client."""
         return np.ones(len(clients))
+
+    def sampling(self, clients: Population) -> Sampling | None:
+        """Describes the draw for privacy accounting."""
+        return Sampling("always", len(clients), len(clients))
 
 
 class UniformSampler(ClientSampler):
@@ -65,6 +74,10 @@ class UniformSampler(ClientSampler):
         """Returns the same chance for every client."""
         _check(self.size, clients)
         return np.full(len(clients), self.size / len(clients))
+
+    def sampling(self, clients: Population) -> Sampling | None:
+        """Describes the draw for privacy accounting."""
+        return Sampling("fixed", self.size, len(clients))
 
 
 class WeightedSampler(UniformSampler):
@@ -97,6 +110,10 @@ class WeightedSampler(UniformSampler):
         chances = np.ones(len(clients))
         chances[others] = clients.sizes[others] * left / max(total, 1)
         return chances
+
+    def sampling(self, clients: Population) -> Sampling | None:
+        """Returns None: chances differ, and no bound is known here."""
+        return None
 
     def _divide(self, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, int, int]:
         """Returns the ids that are always drawn, the others, how many others are drawn, and their samples."""
@@ -139,6 +156,10 @@ class FixedSampler(ClientSampler):
         chances = np.zeros(len(clients))
         chances[ids] = 1
         return chances
+
+    def sampling(self, clients: Population) -> Sampling | None:
+        """Describes the draw for privacy accounting."""
+        return Sampling("always", len(self.clients), len(clients))
 
 
 class CohortSampler(DistributedSampler):

@@ -150,19 +150,45 @@ class Batching(Dataset[Any]):
             sampler = self._sampler(rows)
             sampler.set_epoch(seed)
             return self._fetch_all([BatchTask(seed, k, batch) for k, batch in enumerate(sampler)])
+        return self._pass(self._order(rows, seed), seed, self.batch_size)
+
+    def _order(self, rows: np.ndarray, seed: int) -> np.ndarray:
         order = np.random.default_rng(seed).permutation(rows)
-        if self.drop_last:
-            order = order[: len(rows) // self.batch_size * self.batch_size]
-        return self._pass(order, seed, self.batch_size)
+        return order[: len(rows) // self.batch_size * self.batch_size] if self.drop_last else order
+
+    def row_numbers(self, rows: np.ndarray, seed: int) -> list[np.ndarray] | None:
+        """Returns what `gathered` takes for each batch of `shuffled`; None where batches are more than rows."""
+        if self._tensors is None or self._group is not None or self.carry is not None:
+            return None
+        order = self._order(rows, seed & ((1 << 63) - 1))
+        if self._indices is not None:
+            order = self._indices.numpy()[order]
+        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+
+    def gathered(self, numbers: Tensor) -> Any:
+        """Returns the batch of these row numbers, or for numbers `(K, B)` those of K clients, each tensor `(K, B, ...)`."""
+        return self._join([tensor[numbers] for tensor in self._tensors or ()])
 
     def places(self, rows: np.ndarray, seed: int) -> list[np.ndarray]:
         """Returns which of `rows` are in each batch of `shuffled`, as places in `rows`.
 
         Raises:
-            ValueError: where batches hold rows of one group only.
+            ValueError: where batches hold rows of one group only, and these rows are of several: `ordered`
+                gives them group by group then, so that no place in `rows` is one in what it gives.
         """
         if self._group is not None:
-            raise ValueError("the places of samples in batches of one camera or group are not known.")
+            if (held := len(np.unique(self._group[rows]))) > 1:
+                raise ValueError(
+                    f"the samples of a client are of {held} cameras or groups, and batches are of one each, so the places of samples in "
+                    "them are not known: let batches mix groups (one_camera_per_batch=false), or give each client one."
+                )
+            sampler, place = self._sampler(rows), {row: k for k, row in enumerate(rows.tolist())}
+            sampler.set_epoch(seed & ((1 << 63) - 1))
+            batches: list[list[Any]] = list(sampler)
+            return [
+                np.array([place[key.item if isinstance(key, Key) else key] for key in batch])
+                for batch in batches
+            ]
         order = np.random.default_rng(seed & ((1 << 63) - 1)).permutation(np.arange(len(rows)))
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)][
             : self.count(rows)

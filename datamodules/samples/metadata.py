@@ -145,9 +145,11 @@ def codes(values: np.ndarray) -> tuple[list[Any], np.ndarray]:
         (['C2', 'C10'], array([1, 0, 1]))
     """
     unique, inverse = np.unique(values, return_inverse=True)
-    order = sorted(range(len(unique)), key=lambda i: natural_key(str(unique[i])))
-    if unique.dtype.kind in "iufb":
-        order = list(range(len(unique)))
-    place = np.empty(len(unique), dtype=np.int64)
-    place[order] = np.arange(len(unique))
-    return [unique[i].item() for i in order], place[inverse.reshape(-1)]
+    inverse = inverse.reshape(-1)
+    if unique.dtype.kind in "iufb":  # numbers are in their order already
+        return unique.tolist(), inverse.astype(np.int64, copy=False)
+    named = unique.tolist()
+    order = sorted(range(len(named)), key=lambda i: natural_key(str(named[i])))
+    place = np.empty(len(named), dtype=np.int64)
+    place[order] = np.arange(len(named))
+    return [named[i] for i in order], place[inverse]

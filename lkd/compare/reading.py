@@ -11,6 +11,7 @@ import yaml
 from lkd import shipped
 from lkd.compare.grid import Method, RunGrid
 from lkd.metrics.direction import rises
+from lkd.unique_keys import RepeatedKeyError, load_yaml
 
 EXAMPLE = "such as [--model.algorithm=FedAvg]"
 
@@ -33,7 +34,9 @@ def read(path: str | Path, folder: str | None = None, more: tuple[str, ...] = ()
         hint = shipped.hint(str(named)) or "; give the YAML of a comparison, such as lkd:tradeoff/digits.yaml"
         raise FileNotFoundError(f"{path} does not exist{hint}.")
     try:
-        given = yaml.safe_load(shipped.read(named))
+        given = load_yaml(shipped.read(named))
+    except RepeatedKeyError as error:
+        raise ValueError(f"{path}, {error}.") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     _check_keys(given, RunGrid, where)
@@ -99,7 +102,14 @@ def _check_keys(given: Any, of: type, where: str) -> None:
 def _names(given: Any, where: str) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise ValueError(f"{where} must be names, each with what it stands for, not {given!r:.60}.")
-    return {str(name): value for name, value in given.items()}
+    for name in given:
+        if isinstance(name, bool | None) or (given != {"": []} and not re.search(r"\w", str(name))):
+            raise ValueError(
+                f"{where}: {name!r} must be a name with letters or digits, in quotes if it is a word such as yes or null."
+            )
+    if len(given) > len(named := {str(name): value for name, value in given.items()}):
+        raise ValueError(f"{where}: two names are the same, one a number and one a text; rename one.")
+    return named
 
 
 def _method(given: Any, where: str) -> Method:

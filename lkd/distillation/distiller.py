@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lkd.addresses import find_layer
 from lkd.batches import Keys, entry, size
 from lkd.distillation.adapters import ADAPTERS, hold, make_adapters, may_adapt, shapes_of, train_along
-from lkd.distillation.own_losses import OwnLosses, Relabel, Step, silent
+from lkd.distillation.own_losses import OwnLosses, Relabel, Step, silent, weighted
 from lkd.distillation.pairing import TermPair, name_terms, pair_up, require_gradient, student_layers
 from lkd.distillation.probabilities import refuse_probabilities
 from lkd.distillation.samples import require_samples
@@ -213,8 +213,9 @@ class Distiller:
         return inner
 
     def _distilled_step(self, module: LightningModule, inner: Step, batch: Any, *args: Any) -> Any:
-        # a deep copy of the student has not run a step yet
-        known = self._known.setdefault(module, Known(inner))
+        known = self._known.get(module)
+        if known is None:  # a deep copy of the student has not run a step yet
+            known = self._known[module] = Known(inner)
         with looking(module, first=args[0] == 0 if args else not known.ran):
             return self._distilled(module, known, batch, args)
 
@@ -235,7 +236,7 @@ class Distiller:
         for pair in pairs:
             value = self._value(pair, passed.batch(batch), _entry(adapters, pair.name))
             logs[pair.name] = value.detach()
-            total = total + pair.term.weight * value
+            total = total + weighted(pair.term.weight, value)
         require_finite(module, total, logs)
         samples = size([pair.student for pair in pairs if not pair.term.raw] or batch)
         if self.last:
@@ -259,10 +260,10 @@ class Distiller:
         known, pairs = self._known[module], []
         if self.terms:
             given = passed.given(batch, self.teacher, self.student_input, self.input_key)
-            pairs = pair_up(self.terms, passed.outputs, self.teacher, given, known.layouts)
+            pairs = pair_up(self.terms, passed.taps, self.teacher, given, known.layouts)
         if known.root is None:
             passed.require_guess(self.terms.values())
-            known.root = passed.outputs.root if passed.outputs.root is not None else passed.inputs.root
+            known.root = passed.taps.root
         if torch.is_grad_enabled() and not (known.moves or self.thaws):
             require_gradient(pairs)
             known.moves = known.ran  # a look before training has not seen all of the step

@@ -11,8 +11,9 @@ from torchmetrics import Metric
 from lkd.addresses import find_layer
 from lkd.batches import Keys, begins_with_labels, call_of
 from lkd.checks import expect
-from lkd.kept import Kept
-from lkd.taps import Call, uncounted
+from lkd.counted import uncounted
+from lkd.kept import NOTHING, Kept
+from lkd.taps import Call
 
 Relabel = Callable[[Any], Any]
 Step = Callable[..., Any]
@@ -70,12 +71,12 @@ class OwnLosses:
         logs: dict[str, Tensor] = {}
         total: Any = 0.0
         output: Any = None
-        before = Kept(batch if self.relabel is not None else None)
+        before = NOTHING if self.relabel is None else Kept(batch)
         if self.alpha > 0:
             output = step(module, batch, *args)
             if output is None:
                 return None
-            total = self.alpha * loss_of(output)
+            total = weighted(self.alpha, loss_of(output))
         elif self.relabel is None:  # the teacher alone: a step that needs labels is not run
             layer = find_layer(module, self.student_input or root or "", "student_input")
             call = call_of(layer, batch, self.student_key, argument="student_key or input_key")
@@ -97,7 +98,7 @@ class OwnLosses:
                 return None
             logs["relabeled"] = loss_of(output).detach()
             if self.relabeled_weight > 0:
-                total = total + self.relabeled_weight * loss_of(output)
+                total = total + weighted(self.relabeled_weight, loss_of(output))
         return output, total, logs
 
     def root(self, module: nn.Module) -> str | None:
@@ -150,6 +151,11 @@ def loss_of(output: Any) -> Tensor:
             f"training_step returned {type(output).__name__} without a loss tensor to distill into."
         )
     return loss
+
+
+def weighted(weight: float, loss: Tensor) -> Tensor:
+    """Returns `weight * loss`; at weight 1 the loss itself, which is the same without a node of the graph."""
+    return loss if weight == 1 else weight * loss
 
 
 @contextlib.contextmanager

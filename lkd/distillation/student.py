@@ -13,7 +13,7 @@ from lkd.addresses import parse
 from lkd.batches import Keys, call_of
 from lkd.distillation.own_losses import OwnLosses, Step, loss_of
 from lkd.distillation.pairing import student_layers
-from lkd.kept import Kept
+from lkd.kept import NOTHING, Kept
 from lkd.losses import Term
 from lkd.taps import Call, Reached, Taps
 from lkd.teachers import Teacher
@@ -50,16 +50,14 @@ class Passed:
         output: What its own step returned.
         total: Sum of its own losses.
         logs: Losses to log.
-        outputs: Outputs of its layers.
-        inputs: Arguments of the layer whose call the teacher repeats.
+        taps: Outputs of its layers, and arguments of the layer whose call the teacher repeats.
         before: The batch as it was before the step.
     """
 
     output: Any
     total: Any
     logs: dict[str, Tensor]
-    outputs: Taps
-    inputs: Taps
+    taps: Taps
     before: Kept
 
     def batch(self, batch: Any) -> Any:
@@ -74,7 +72,7 @@ class Passed:
                 teacher could be meant to see it before or after the change.
         """
         if input_key is None:
-            return self.inputs.call(student_input)
+            return self.taps.call(student_input)
         call = call_of(teacher.asked, self.batch(batch), input_key)
         if self.before.changed(call):
             raise ValueError(
@@ -94,9 +92,11 @@ class Passed:
         Returns:
             Whether it has warned.
         """
-        named = [("student_layer", at, self.outputs) for at in student_layers(terms)]
-        named += [("student_input", at, self.inputs) for at in sees]
-        calls = {f"{argument}={at!r}": count for argument, at, taps in named if (count := taps.calls(at)) > 1}
+        if not self.taps.repeated:
+            return False
+        named = [("student_layer", at) for at in student_layers(terms)]
+        named += [("student_input", at) for at in sees]
+        calls = {f"{argument}={at!r}": count for argument, at in named if (count := self.taps.calls(at)) > 1}
         if calls:
             what = " and ".join(f"{name} {count} times" for name, count in calls.items())
             rank_zero_warn(
@@ -112,14 +112,14 @@ class Passed:
         Raises:
             ValueError: If the step reads it so.
         """
-        guessed = self.outputs.root and any(
+        guessed = self.taps.root and any(
             parse(at).module == "" and not term.raw for term in terms for at in student_layers([term])
         )
         if not guessed or self.output is None:
             return
-        through = self.outputs.read_through(loss_of(self.output))
+        through = self.taps.read_through(loss_of(self.output))
         if through is not None:
-            root = self.outputs.root
+            root = self.taps.root
             raise ValueError(
                 f"student_layer='': the step goes on from what {root!r} gives with {through!r}, so that nothing tells which of the two is "
                 f"compared; name it: student_layer={root!r} or student_layer={through!r}."
@@ -153,15 +153,14 @@ def run(
     root = known.root if known.root is not None else own.root(module)
 
     def seen() -> None:
-        if only_look and outputs.learned and inputs.learned:
+        if only_look and taps.learned:
             raise Reached
 
-    outputs = Taps(module, student_layers(terms), "student_layer", root, seen, sides=("gave",))
-    inputs = Taps(module, sees, "student_input", root, seen, sides=("given",))
-    before = Kept(batch if read else None)
+    taps = Taps(module, student_layers(terms), "student_layer", root, seen, ("gave",), sees, "student_input")
+    before = Kept(batch) if read else NOTHING
     losses: tuple[Any, Any, dict[str, Tensor]] | None = (None, 0.0, {})
     try:
-        with outputs, inputs:
+        with taps:
             losses = own.of(module, known.step, batch, args, root)
     except Reached:
         if not only_look:  # another distillation of the same module may be looking
@@ -172,7 +171,7 @@ def run(
                 f"alpha={own.alpha} runs the module's own training_step; unlabeled data needs alpha=0."
             )
         raise
-    return None if losses is None else Passed(*losses, outputs, inputs, before)
+    return None if losses is None else Passed(*losses, taps, before)
 
 
 def precision_of(module: LightningModule) -> contextlib.AbstractContextManager[Any]:

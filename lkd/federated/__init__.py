@@ -47,6 +47,7 @@ from lkd.federated.peers.decentralized_sgd import DecentralizedSGD
 from lkd.federated.peers.meta_stopping import MetaStopping
 from lkd.federated.peers.mhd import MHD
 from lkd.federated.peers.two_heads import TwoHeads
+from lkd.federated.privacy.client_dp import ClientDP
 from lkd.federated.protocol.client_data import ClientData, PublicSamples
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.server.aggregation import ClientReply
@@ -98,6 +99,7 @@ __all__ = [
     "Centralized",
     "Chain",
     "ClientContext",
+    "ClientDP",
     "ClientData",
     "ClientReply",
     "Codec",

@@ -1,6 +1,7 @@
 """`Federation`: rounds over any LightningModule, as a LightningModule."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -16,8 +17,9 @@ from lkd.federated.client.verbs import OWN
 from lkd.federated.codecs.base import Codec
 from lkd.federated.engines import Engine
 from lkd.federated.engines.closing import watch
-from lkd.federated.given import check_codec, check_parts
+from lkd.federated.given import FORMER, check_codec, check_parts, check_privacy, check_statistics
 from lkd.federated.measured import Measured
+from lkd.federated.privacy.client_dp import ClientDP, require_accountant
 from lkd.federated.protocol.cache_use import total
 from lkd.federated.protocol.client_data import ClientData, ClientInfo
 from lkd.federated.protocol.seeds import derive
@@ -36,8 +38,9 @@ from lkd.federated.server.checks import (
 )
 from lkd.federated.server.heterogeneity import SystemHeterogeneity
 from lkd.federated.server.local_work import LocalTraining
-from lkd.federated.server.owned import check_owned
+from lkd.federated.server.owned import check_owned, warn_of_unowned
 from lkd.federated.server.participation import Plan
+from lkd.federated.server.private_round import PrivateRound
 from lkd.federated.server.records import Record
 from lkd.federated.server.robust import Rule, reseed
 from lkd.federated.server.round import ServerRound
@@ -48,16 +51,7 @@ from lkd.former_names import former_arguments, former_attributes
 
 
 @former_attributes(client="model", stations="engine.host.slots")
-@former_arguments(
-    client="model",
-    others="other_models",
-    assign="client_models",
-    common="shared_layers",
-    personal="personal_layers",
-    work="local",
-    robust="aggregator",
-    devices="heterogeneity",
-)
+@former_arguments(**FORMER)
 class Federation(Measured):
     """Federated training of a LightningModule over many clients; a round is one step of a server optimizer.
 
@@ -79,7 +73,7 @@ class Federation(Measured):
 
     Args:
         model: The module that clients train; here it holds the server's weights.
-        algorithm: What happens in a round. Default: FedAvg.
+        algorithm: What happens in a round. Default: FedAvg; with `privacy`, its uniform mean.
         local: How much a client trains in a round. Default: one epoch.
         server_optimizer: Creates the server's optimizer. Default: SGD with lr 1.
         server_scheduler: Creates the server's scheduler, stepped once per round. Default: constant.
@@ -101,6 +95,7 @@ class Federation(Measured):
         engine: Where and how clients work. Default: `Auto()`, in this process, many small ones together.
         codec: Form in which the clients' changes of the weights travel, such as `Int8()`; see
             `lkd.federated.codecs`. Default: as they are.
+        privacy: Client-level differential privacy, see `ClientDP`. Default: none.
 
     Raises:
         ValueError: If the module, its optimizer or a number does not fit; raised before the first round.
@@ -134,9 +129,10 @@ class Federation(Measured):
         client_timeout: float | None = None,
         engine: Engine | None = None,
         codec: Codec | None = None,
+        privacy: ClientDP | None = None,
     ) -> None:
-        check_parts(algorithm, local, aggregator, heterogeneity, attack, engine, codec)
-        method = FedAvg() if algorithm is None else algorithm
+        check_parts(algorithm, local, aggregator, heterogeneity, attack, engine, codec, privacy)
+        method = algorithm or FedAvg(weighting="samples" if privacy is None else "uniform")
         super().__init__(
             model,
             method,
@@ -149,9 +145,11 @@ class Federation(Measured):
             client_timeout,
             engine,
             codec,
+            privacy,
         )
         expect(min_clients=min_clients, ge=1)
         check_codec(codec, self.algorithm)
+        check_privacy(privacy, method, aggregator, len(self.other_models))
         self.outlier_factor = check_outlier_factor(outlier_factor)
         self.automatic_optimization = False
         self.server_optimizer, self.server_scheduler = server_optimizer, server_scheduler
@@ -167,6 +165,8 @@ class Federation(Measured):
         watch(self.trainer)  # before the engine starts anything
         if self.trainer.state.fn == "fit":
             check_trainer(self.trainer)
+            if self.privacy is not None:
+                require_accountant()
         self.engine.meet(self.trainer)
         return []
 
@@ -204,8 +204,12 @@ class Federation(Measured):
         check_public(self.algorithm, clients)
         check_validation(self.algorithm, clients)
         check_owned(self.architectures, clients)
+        warn_of_unowned(self.architectures, clients)
+        check_statistics(self.privacy, self.shared_buffers)
         self.engine.keep(OWN)
         self._prepare(anew=True)  # may train a teacher first
+        if self.budget is not None:
+            self.budget.begin(self.trainer, self.ranks, self.min_clients)
         self.engine.expect(clients)
         if self.algorithm.aggregates_weights and not self.x:
             rank_zero_warn(
@@ -218,7 +222,8 @@ class Federation(Measured):
         trainer = cast(Any, self.trainer)
         trainer.fit_loop.setup_data()  # the fit would do it a moment later
         with isolate_rng():  # looking at a batch must not change what training draws
-            cohort = next(iter(trainer.train_dataloader))
+            loader = trainer.train_dataloader  # which may draw nobody, by Poisson sampling
+            cohort = next(filter(None, loader), None) or loader.cohorts.clients[[0]]
             return next(iter(cohort[0].train_batches(self.seed)))
 
     def training_step(self, cohort: Sequence[ClientData], batch_idx: int) -> None:
@@ -229,10 +234,11 @@ class Federation(Measured):
         plan = Plan(self.global_step, infos, self.local, self.heterogeneity, self.seed)
         check_fewest(self.aggregator, len(plan.present), self.global_step)
         reseed([self.aggregator, getattr(self.algorithm, "rule", None)], derive(self.seed, self.global_step))
-        server = ServerRound(
+        kind = ServerRound if self.budget is None else partial(PrivateRound, self.budget.release())
+        server = kind(
             self.global_step,
             plan.present,
-            cohort[0].population,
+            self._population(cohort),
             self.architectures,
             self.attack.on(self._exchange) if self.attack else self._exchange,
             self.runtime,
@@ -245,7 +251,7 @@ class Federation(Measured):
             on_record=self._tell,
             seed=self.seed,
             outlier_factor=self.outlier_factor,
-            public=cohort[0].public if hasattr(cohort[0], "public") else None,
+            public=getattr(cohort[0], "public", None) if cohort else None,
             undo=self.engine.undo,
         )
         # isolates the clients' random draws from all code outside of the round
@@ -262,6 +268,8 @@ class Federation(Measured):
                 self.shared_buffers[name].copy_(value)
             self.architectures.end_round()
             self.engine.end_round()
+        if self.budget is not None:
+            self.budget.spend(self.trainer)
         self.bytes_down += sum(record.bytes_down for record in self.records)
         self.bytes_up += sum(record.bytes_up for record in self.records)
         self.cache = total([self.cache, *(record.cache for record in self.records)])
@@ -269,15 +277,19 @@ class Federation(Measured):
 
     def _check(self, cohort: Any) -> None:
         """Refuses what is no cohort, a cohort that is too small, and clients that do not fit the run."""
-        check_cohort(cohort, self.min_clients)
+        check_cohort(cohort, self.min_clients if cohort or self.budget is None else 0)
         check_validation(self.algorithm, cohort)
-        population = cohort[0].population
+        population = self._population(cohort)
         if self._clients.meet(self.trainer.train_dataloader, population):
             self.architectures.check(population)
             check_owned(self.architectures, cohort)
             self.engine.check(cohort)
             if self.attack is not None:
                 self.attack.check(population)
+
+    def _population(self, cohort: Sequence[ClientData]) -> int:
+        """Returns the number of all clients, also for a private round for which nobody was drawn."""
+        return cohort[0].population if self.budget is None or cohort else self.budget.sampling.population
 
     def _tell(self, record: Record) -> None:
         """Calls `on_client_end(trainer, federation, record)` of every callback that has it."""

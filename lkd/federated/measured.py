@@ -16,6 +16,7 @@ from lkd.federated.client.verbs import CODE, OWN
 from lkd.federated.codecs.base import Codec
 from lkd.federated.engines import Engine
 from lkd.federated.members import Members
+from lkd.federated.privacy.client_dp import ClientDP
 from lkd.federated.protocol.cache_use import CacheUse
 from lkd.federated.protocol.client_data import ClientData, ClientInfo, Part
 from lkd.federated.protocol.messages import Message, Reply
@@ -25,6 +26,7 @@ from lkd.federated.server.checkpoint import ClientRoster, check_resumed, check_s
 from lkd.federated.server.checks import check_synced
 from lkd.federated.server.decoding import decoding
 from lkd.federated.server.local_work import LocalTraining
+from lkd.federated.server.privacy_budget import PrivacyBudget
 from lkd.federated.server.ranks import Ranks
 from lkd.federated.server.records import Record
 from lkd.federated.server.round import ServerRound
@@ -46,6 +48,7 @@ class Measured(Members):
         client_timeout: Seconds that a client may take for an answer.
         engine: Where clients work.
         codec: Form in which changes of the weights travel.
+        privacy: Client-level differential privacy.
 
     Raises:
         ValueError: If the seed is below 0, or `client_timeout` is not above 0.
@@ -64,6 +67,7 @@ class Measured(Members):
         client_timeout: float | None,
         engine: Engine | None,
         codec: Codec | None,
+        privacy: ClientDP | None,
     ) -> None:
         super().__init__(
             model,
@@ -76,6 +80,7 @@ class Measured(Members):
             seed,
             engine,
             codec,
+            privacy,
         )
         expect(seed=seed, ge=0)
         expect(client_timeout=client_timeout, gt=0, none="no limit", why="it is in seconds")
@@ -84,6 +89,7 @@ class Measured(Members):
         self._prepared_for: Any = None  # the Trainer
         self.bytes_down, self.bytes_up = 0, 0
         self.cache: CacheUse | None = None
+        self.budget = None if privacy is None else PrivacyBudget(privacy, seed)
         self._restored: dict[str, Any] | None = None
         self._clients = ClientRoster()  # of this fit, or of the resumed one
         self._sums: dict[str, RunningSum] = {}
@@ -123,6 +129,8 @@ class Measured(Members):
         Returns:
             A record for each, with `metrics`, in the order of their ids; the same on all ranks.
         """
+        if self.budget is not None:
+            self.budget.own_up()
         with self._measuring():
             here = [client for client in clients if client.has(part)]
             self.engine.enter(here)
@@ -183,6 +191,7 @@ class Measured(Members):
                 "optimizer": [self._of_start(kind, slot) for kind, slot in enumerate(here["slots"])],
                 "bytes": [self.bytes_down, self.bytes_up],
                 "cache": None if self.cache is None else asdict(self.cache),
+                "privacy": None if self.budget is None else self.budget.state_dict(),
             }
         elif self._restored is not None:  # nothing was trained or measured, so the former state goes on
             checkpoint[FEDERATION] = self._restored
@@ -231,6 +240,8 @@ class Measured(Members):
             self.bytes_down, self.bytes_up = saved["bytes"]
             counted = saved.get("cache")  # missing in a checkpoint of an earlier version
             self.cache = None if counted is None else CacheUse(**counted)
+        if self.budget is not None:
+            self.budget.load_state_dict(saved.get("privacy"))
 
     def _run(self) -> dict[str, str | None]:
         """Describes what must stay the same in a resumed run; without a fit there is no server optimizer."""
@@ -239,5 +250,6 @@ class Measured(Members):
             "algorithm": type(self.algorithm).__name__,
             "server_optimizer": type(optimizers[0]).__name__ if optimizers else None,
             "codec": "none" if self.codec is None else repr(self.codec),
+            "privacy": "none" if self.privacy is None else self.privacy.mechanism,
             "architectures": f"{len(self.architectures)} architectures, client_models={self.client_models}",
         }

@@ -9,6 +9,7 @@ from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.delegation import Wrapped
 from lkd.federated.codecs.base import Codec
 from lkd.federated.engines import Auto, Engine
+from lkd.federated.privacy.client_dp import ClientDP
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.server.architectures import Architectures, modules
@@ -29,6 +30,7 @@ class Members(Wrapped):
         seed: Seed of all randomness of a client's work.
         engine: Where clients work. Default: in this process.
         codec: Form in which changes of the weights travel.
+        privacy: Client-level differential privacy.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Members(Wrapped):
         seed: int,
         engine: Engine | None,
         codec: Codec | None,
+        privacy: ClientDP | None,
     ) -> None:
         super().__init__(model)
         self.algorithm = algorithm
@@ -53,7 +56,7 @@ class Members(Wrapped):
             _patterns(shared_layers),
         )
         self.local, self.seed = local, seed
-        self.engine, self.codec = engine or Auto(), codec
+        self.engine, self.codec, self.privacy = engine or Auto(), codec, privacy
         self._architectures: Architectures | None = None
 
     @property
@@ -77,6 +80,7 @@ class Members(Wrapped):
                         self.client_models,
                         self.seed,
                         self.codec,
+                        self.privacy,
                     )
                 )
                 self._architectures = found

@@ -46,17 +46,24 @@ def prepare(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
             f"the student's batch has {len(student)} samples, the teacher's {len(teacher)}: "
             "both must see the same inputs"
         )
-    kept = torch.promote_types(full_precision(student).dtype, full_precision(teacher.detach()).dtype)
+    kept = torch.float64 if torch.float64 in (student.dtype, teacher.dtype) else torch.float32
     return student.to(kept), teacher.detach().to(kept)
 
 
 def full_precision(value: Tensor) -> Tensor:
     """Returns `value` in float32, or as it is in float64.
 
+    Raises:
+        TypeError: If it is no tensor.
+
     Example:
         >>> full_precision(torch.zeros(1, dtype=torch.float16)).dtype
         torch.float32
     """
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"a loss compares tensors, but was given a {type(value).__name__}: name the entry to take, as in 'layer:key'"
+        )
     return value if value.dtype == torch.float64 else value.float()
 
 
@@ -105,4 +112,5 @@ def mean_over_levels(loss: Callable[[Tensor, Tensor], Tensor], student: Tapped, 
         ...                  [torch.zeros(1, 1), torch.zeros(1, 3)])
         tensor(2.)
     """
-    return torch.stack([loss(s, t) for s, t in level_pairs(student, teacher)]).mean()
+    values = [loss(s, t) for s, t in level_pairs(student, teacher)]
+    return values[0] if len(values) == 1 and not values[0].dim() else torch.stack(values).mean()

@@ -1,8 +1,7 @@
 """The precision that a teacher runs in."""
 
 import contextlib
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -66,7 +65,7 @@ def set_precision(model: nn.Module, precision: Precision | None) -> None:
 
 
 @contextlib.contextmanager
-def running(model: nn.Module, precision: Precision | None, kind: str) -> Iterator[None]:
+def running(dtypes: Sequence[torch.dtype], precision: Precision | None, kind: str) -> Iterator[None]:
     """Sets autocast, and the type of the tensors that a model creates, while it runs.
 
     Weights in float32 follow the autocast around them, unless a precision is given; other weights run in
@@ -74,19 +73,21 @@ def running(model: nn.Module, precision: Precision | None, kind: str) -> Iterato
     tensors; a teacher in float32 still creates them in float32.
 
     Args:
-        model: The teacher's model.
+        dtypes: Float types of the teacher's weights, of `dtypes_of`.
         precision: The teacher's precision, see `Teacher`.
         kind: Type of the device.
     """
-    dtypes = dtypes_of(model)
     default = torch.get_default_dtype()
     enabled, lower = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
     if precision in ("32", "bf16"):
         enabled, lower = precision == "bf16", torch.bfloat16
     elif dtypes and set(dtypes) != {torch.float32}:
         enabled = False
-    if dtypes:
-        torch.set_default_dtype(torch.float64 if dtypes == [torch.float64] else torch.float32)
+    theirs = (torch.float64 if set(dtypes) == {torch.float64} else torch.float32) if dtypes else default
+    if theirs == default and not enabled and not torch.is_autocast_enabled(kind):
+        yield  # all is as it should be, and switching takes as long as a small teacher
+        return
+    torch.set_default_dtype(theirs)
     try:
         with torch.autocast(kind, lower, enabled=enabled):
             yield
@@ -94,15 +95,14 @@ def running(model: nn.Module, precision: Precision | None, kind: str) -> Iterato
         torch.set_default_dtype(default)
 
 
-def to_own(model: nn.Module, inputs: Any) -> Any:
-    """Converts float inputs to the type of the model's first weights; other inputs are passed through.
+def to_own(dtypes: Sequence[torch.dtype], inputs: Any) -> Any:
+    """Converts float inputs to the type of a model's first weights; other inputs are passed through.
 
     Example:
-        >>> to_own(nn.Linear(1, 1).double(), (torch.zeros(1), torch.arange(1)))
+        >>> to_own(dtypes_of(nn.Linear(1, 1).double()), (torch.zeros(1), torch.arange(1)))
         (tensor([0.], dtype=torch.float64), tensor([0]))
     """
-    weights = itertools.chain(model.parameters(), model.buffers())
-    dtype = next((value.dtype for value in weights if value.is_floating_point()), None)
+    dtype = dtypes[0] if dtypes else None
     if dtype is None or all(t.dtype == dtype for t in tensors(inputs) if t.is_floating_point()):
         return inputs
 

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from lkd.addresses import find_part
+from lkd.addresses import entry_of, find_part, parse
 from lkd.checks import expect
 from lkd.kept import Kept
 from lkd.models.per_camera import PerCamera
@@ -24,7 +24,7 @@ from lkd.teachers.detecting import by_camera, by_copy, joined
 from lkd.teachers.inputs import as_call, batch_length, chunks, device_of, moved
 from lkd.teachers.normalization import Normalization, Statistics
 from lkd.teachers.outputs import join
-from lkd.teachers.precision import Precision, check_precision, running, set_precision, to_own
+from lkd.teachers.precision import Precision, check_precision, dtypes_of, running, set_precision, to_own
 from lkd.teachers.recipe import follow, require_recipe
 from lkd.teachers.scripted import require_eval, require_layers
 from lkd.teachers.sources import load
@@ -169,8 +169,13 @@ class Teacher(LightningModule):
         if isinstance(model, Called):
             require_layers(model, layers)
 
+        whole_only = all(parse(layer, "teacher_layer").module == "" for layer in layers)
+
         def run(call: Call) -> dict[str, Any]:
-            with Taps(model, layers, "teacher_layer") as taps:
+            if whole_only:  # what the model gives is at hand, and nothing runs after it
+                output = ask(model, call, self._name, model)
+                return {layer: entry_of(output, layer, "teacher_layer") for layer in layers}
+            with Taps(model, layers, "teacher_layer", sides=("gave",)) as taps:
                 ask(model, call, self._name, model)
             return {layer: taps.output(layer) for layer in layers}
 
@@ -210,8 +215,9 @@ class Teacher(LightningModule):
         def run(inputs: Tensor) -> Any:
             self.eval()  # nobody need have asked the whole
             try:
-                with running(self.loaded, self.precision, inputs.device.type):
-                    return part(to_own(self.loaded, inputs))
+                dtypes = dtypes_of(self.loaded)
+                with running(dtypes, self.precision, inputs.device.type):
+                    return part(to_own(dtypes, inputs))
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
@@ -258,9 +264,9 @@ class Teacher(LightningModule):
     @property
     def loaded(self) -> nn.Module:
         """The model, which is prepared first if necessary."""
-        self.prepare()
-        assert self.model is not None
-        return self.model
+        model = self.model if self.model is not None else self.prepare().model
+        assert model is not None
+        return model
 
     @property
     def _name(self) -> str:
@@ -288,7 +294,8 @@ class Teacher(LightningModule):
             self.to(device)
         if self.normalization is not None:
             call = self.normalization(call)
-        call = to_own(model, call)
+        dtypes = dtypes_of(model)
+        call = to_own(dtypes, call)
 
         def answer(call: Call) -> Any:
             alters = self._alters is not False  # until known, the student's batch is copied
@@ -303,7 +310,7 @@ class Teacher(LightningModule):
             self.eval()  # a user that shares the model may have set it to training
             return self._steady.ask(model, lambda: answer(call), self._name)
 
-        with running(model, self.precision, device.type):
+        with running(dtypes, self.precision, device.type):
             outputs = self.served(asked, call, ask_model)
         if theirs.changed(theirs.value):
             raise ValueError(

@@ -5,11 +5,14 @@ import csv
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.callbacks import HeadReport
+from lkd.datamodules import IID, FederatedDataModule
 from lkd.federated import MHD, Federation, Local, LocalTraining
 from lkd.federated.topology import Ring
+from tests.callbacks.plain import Plain, digits, seeded
 from tests.federated.peers.small import Blobs, data, module
 from tests.federated.quadratic import trainer
 
@@ -80,3 +83,61 @@ def test_what_cannot_be_measured_is_refused(tmp_path):
         HeadReport().setup(trainer(1), LightningModule(), "fit")
     with pytest.raises(ValueError, match="part='test': the data have none"):
         run(tmp_path, part="test")
+
+
+class Raw(Plain):
+    """A user's module for pixels from 0 to 100, which the hook, the step or nobody scales."""
+
+    def __init__(self, scaled_by):
+        super().__init__()
+        self.scaled_by = scaled_by
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return [batch[0] / 100, batch[1]] if self.scaled_by == "hook" else batch
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step(self.scaled(batch), batch_idx)
+
+    def validation_step(self, batch, batch_idx):
+        x, y = self.scaled(batch)
+        self.log("val/acc", (self(x).argmax(1) == y).float().mean())
+
+    def scaled(self, batch):
+        return [batch[0] / 100, batch[1]] if self.scaled_by == "step" else batch
+
+
+class Pixels(LightningDataModule):
+    def __init__(self, factor, hook=False):
+        super().__init__()
+        self.factor, self.hook = factor, hook
+
+    def loader(self, which):
+        x, y = digits(400).dataset.tensors
+        return DataLoader(TensorDataset(x[which::2] * self.factor, y[which::2]), batch_size=16)
+
+    def train_dataloader(self):
+        return self.loader(0)
+
+    def val_dataloader(self):
+        return self.loader(1)
+
+
+class HookedPixels(Pixels):
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return [batch[0] / 100, batch[1]]
+
+
+@pytest.mark.parametrize(
+    ("scaled_by", "pixels"), [("hook", Pixels), ("step", Pixels), ("nobody", HookedPixels)]
+)
+def test_heads_are_measured_on_what_the_module_is_given(tmp_path, scaled_by, pixels):
+    def betas(module, shown):
+        report = HeadReport(folder=str(tmp_path))
+        shards = FederatedDataModule(shown, IID(), clients=2)
+        quick = trainer(3, callbacks=[report], default_root_dir=tmp_path, num_sanity_val_steps=0)
+        quick.fit(Federation(module, Local(), LocalTraining(epochs=4)), shards)
+        return [row[name] for row in report.rows for name in ("beta_priv", "beta_sh")]
+
+    plain = betas(seeded(0, lambda: Raw("nobody")), Pixels(1))
+    assert min(plain) > 0.5  # of ten classes
+    assert betas(seeded(0, lambda: Raw(scaled_by)), pixels(100)) == pytest.approx(plain, abs=1e-6)

@@ -39,6 +39,15 @@ def test_busy_slots_are_scaled_and_joined_by_time(park):
     )
 
 
+def test_what_calibrates_a_student_of_patches_are_the_training_patches_in_order(park):
+    module = patches(park)
+    x, y = (torch.cat(parts) for parts in zip(*module.unlabeled_dataloader(), strict=True))
+    expected = [module.patches.datasets["train"][row] for row in range(16)]
+    assert torch.equal(x, torch.stack([x for x, _ in expected])) and y.tolist() == [
+        int(y) for _, y in expected
+    ]
+
+
 def test_nested_and_gzipped_files_are_found(park, tmp_path):
     module = detection(park)
     plain = {(frame.camera, frame.time): frame.boxes for frame in module.annotate(module.frames())}

@@ -195,3 +195,47 @@ def test_impossible_numbers_of_clients(partition, clients, match):
 def test_bad_arguments(make, match):
     with pytest.raises(ValueError, match=match):
         make()
+
+
+class Counted(Dirichlet):
+    """Dirichlet that counts its draws."""
+
+    draws = 0
+
+    def _draw(self, *args):
+        self.draws += 1
+        return super()._draw(*args)
+
+
+@pytest.mark.parametrize(
+    ("size", "clients", "draws"),
+    [(200_000, 100_000, 20), (2_000, 1_000, 1_000)],  # a small table is drawn as often as ever
+)
+def test_a_large_table_without_hope_is_given_up_early(size, clients, draws):
+    columns, partition = {"label": np.arange(size) % 10}, Counted(0.01)
+    with pytest.raises(
+        ValueError, match=rf"each of {draws} draws for {clients} clients, \d+ of them at best"
+    ):
+        deal(partition, clients, columns=columns)
+    assert partition.draws == draws
+
+
+def test_a_large_table_with_hope_is_drawn_on():
+    """In most draws a few of 20,000 clients are short, and now and then none: that is waited for."""
+    columns, partition = {"label": np.arange(400_000) % 10}, Counted(0.4)
+    rows = deal(partition, 20_000, seed=3, columns=columns)
+    assert min(map(len, rows)) >= 1 and sum(map(len, rows)) == 400_000
+    assert partition.draws > 1
+
+
+@pytest.mark.parametrize("size", [2000, 1999])
+@pytest.mark.parametrize("each", [1, 2, 3])
+def test_shards_are_pieces_of_the_sorted_rows(size, each):
+    """Compared with a loop over the pieces, which takes as many random numbers."""
+    columns = {"label": LABELS["label"][:size]}
+    rng = np.random.default_rng(4)
+    order = rng.permutation(size)
+    pieces = np.array_split(order[np.argsort(columns["label"][order], kind="stable")], 37 * each)
+    owners = rng.permutation(len(pieces)).reshape(37, each)
+    for own, rows in zip(owners, deal(Shards(each), 37, seed=4, columns=columns), strict=True):
+        assert np.array_equal(rows, np.concatenate([pieces[number] for number in own]))

@@ -1,5 +1,8 @@
+import numpy as np
 import pytest
 import torch
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as F
 
 from lkd.datamodules.detection.views import Views
 
@@ -166,3 +169,34 @@ def test_bad_arguments(arguments):
     bad = [name for name in arguments if name != "image_size"] or ["image_size"]
     with pytest.raises(ValueError, match=bad[0]):
         Views(**arguments)
+
+
+def test_views_are_those_of_torchvision_to_the_bit():
+    """The same crop, flip, colors and resize by torchvision's own functions."""
+    generator = torch.Generator().manual_seed(1)
+    picture = torch.randint(0, 256, (90, 120, 3), generator=generator).byte().permute(2, 0, 1)
+    corners = torch.rand(12, 2, 2, generator=generator).sort(1).values
+    boxes, labels = corners.reshape(-1, 4), torch.arange(12)
+    views, flips = Views(48, crop=(0.5, 1.0), flip=0.5, color=0.4, seed=2), set()
+    for number in range(12):
+        view = views(picture, boxes, labels, (number,))
+        scale, down, right, mirror, *jitter = np.random.default_rng([2, number]).random(7).tolist()
+        h, w = round((0.5 + 0.5 * scale) * 90), round((0.5 + 0.5 * scale) * 120)
+        top, left = int(down * (91 - h)), int(right * (121 - w))
+        pixels = boxes * torch.tensor([120, 90, 120, 90])
+        moved = F.crop(
+            tv_tensors.BoundingBoxes(pixels, format="XYXY", canvas_size=(90, 120)), top, left, h, w
+        )
+        area = lambda b: (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])  # noqa: E731
+        keep = (area(moved) >= 0.3 * area(pixels)) & (area(moved) > 0)
+        moved, image = tv_tensors.wrap(moved[keep], like=moved), F.crop(picture, top, left, h, w)
+        flips.add(mirror < 0.5)
+        if mirror < 0.5:
+            moved, image = F.horizontal_flip(moved), F.horizontal_flip(image)
+        image = F.to_dtype(F.resize(image, [36, 48], antialias=True), torch.float32, scale=True)
+        brightness, contrast, saturation = (1 + 0.4 * (2 * each - 1) for each in jitter)
+        image = F.adjust_saturation(F.adjust_brightness(image, brightness), saturation)
+        assert torch.equal(view.image, ((image - 0.5) * contrast + 0.5).clamp(0, 1))
+        assert torch.equal(view.boxes, F.resize(moved, [36, 48]).as_subclass(torch.Tensor))
+        assert torch.equal(view.labels, labels[keep])
+    assert flips == {True, False}

@@ -9,6 +9,7 @@ clients keep as FOLDER/ALGORITHM/result.pt.
 import logging
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
-from lkd.datamodules import Dirichlet, FederatedDataModule
+from lkd.datamodules import Dirichlet, FederatedDataModule, PoissonSampler
 from lkd.federated import (
     DSFL,
     FCCL,
@@ -27,6 +28,7 @@ from lkd.federated import (
     SCARLET,
     Attack,
     Bucketing,
+    ClientDP,
     CoordinateMedian,
     CreamFL,
     Cronus,
@@ -50,6 +52,7 @@ from lkd.federated import (
     ModalPrototypes,
     Ring,
     ServerTeacher,
+    TopK,
     TwoHeads,
 )
 from lkd.models import FeatureGenerator
@@ -239,6 +242,17 @@ KINDS = {
     ),
 }
 
+if find_spec("dp_accounting"):
+    KINDS["private"] = lambda: Federation(
+        Noisy(),
+        FedAvg(weighting="uniform"),
+        LocalTraining(steps=2),
+        momentum,
+        personal_layers=["batchnorm"],
+        codec=TopK(share=0.5),
+        privacy=ClientDP(clip=0.05, noise_multiplier=0.7, delta=1e-2),
+    )
+
 PUBLIC = (
     "creamfl",
     "cronus",
@@ -263,7 +277,7 @@ def run(kind, folder, rounds, devices=1, callbacks=(), engine=None, make=None):
     federation = (make or KINDS[kind])()
     if engine is not None:
         federation.engine = engine
-    cohort = None if kind == "fedlin" else 3
+    cohort = {"fedlin": None, "private": PoissonSampler(0.6)}.get(kind, 3)
     public = 0.2 if kind in PUBLIC else 0.0
     parts = (0.7, 0.3, 0.0) if kind == "two_heads" else (1.0, 0.0, 0.0)
     data = FederatedDataModule(
@@ -300,6 +314,7 @@ def run(kind, folder, rounds, devices=1, callbacks=(), engine=None, make=None):
             "weights": federation.state_dict(),
             "kept": dict(sorted(kept.items())),
             "state": federation.algorithm.state,
+            "spent": torch.tensor(0.0 if federation.budget is None else federation.budget.ledger.epsilon()),
         }
         torch.save(result, Path(folder) / "result.pt")
     return federation

@@ -4,11 +4,13 @@ import pytest
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from lkd.callbacks import ClientReport
+from lkd.callbacks import ClientReport, FeatureDistillation
 from lkd.datamodules import IID, FederatedDataModule
 from lkd.federated import FedAvg, Federation, FedMD, LocalTraining, Mime
+from lkd.federated.engines import Loop, Processes
+from lkd.teachers import Teacher
 
 from .quadratic import loader, trainer
 from .test_rounds import Samples
@@ -183,3 +185,39 @@ def test_a_modules_hook_is_told_that_a_client_is_measured(tmp_path):
 
     trainer(1).fit(Watch(Asks(), FedAvg(), LocalTraining(steps=1)), loader(clients))
     assert seen == [7.0, 7.0]
+
+
+class Bytes(LightningModule):
+    """Takes pictures in bytes, which its own hook flattens and scales."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(6, 2)
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return [batch[0].flatten(1) / 255, batch[1]]
+
+    def forward(self, x):
+        return self.net(x)
+
+    def training_step(self, batch, batch_idx):
+        return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Pictures(LightningDataModule):
+    def train_dataloader(self):
+        x = torch.arange(96, dtype=torch.uint8).reshape(16, 2, 3)
+        return DataLoader(TensorDataset(x, torch.arange(16) % 2), batch_size=4)
+
+
+@pytest.mark.parametrize("engine", [Loop, Processes])
+def test_distillation_looks_at_a_batch_as_the_clients_own_hook_makes_it(engine):
+    distil = FeatureDistillation(Teacher(nn.Linear(6, 3)), {"net": ""}, weight=1.0)
+    quick = trainer(1, callbacks=[distil])
+    federation = Federation(Bytes(), FedAvg(), engine=engine())
+    quick.fit(federation, FederatedDataModule(Pictures(), IID(), clients=2))
+    assert not [record.error for record in federation.records if record.error]
+    assert quick.callback_metrics["distillation/fitnets"] > 0

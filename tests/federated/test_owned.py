@@ -1,5 +1,7 @@
 """Clients whose architecture sees nothing of what they have are refused before anybody trains."""
 
+import warnings
+
 import pytest
 from torch import nn
 
@@ -61,3 +63,22 @@ def test_one_that_sees_less_than_a_client_has_is_allowed():
     federation = Federation(client(GYRO), FedAvg(), other_models=[client(ONE)], client_models=[0, 1, 0])
     trainer(1).fit(federation, loader(everyone))
     assert not [record.error for record in federation.records if record.error]
+
+
+@pytest.mark.parametrize(
+    ("types", "encoders", "told"),
+    [
+        ([["acc"]], ["acc", "rgb"], True),
+        ([["acc"], ["rgb"]], ["acc", "rgb"], False),
+        ([["acc"]], ["acc"], False),
+    ],
+)
+def test_a_modality_that_no_client_has_is_said(types, encoders, told):
+    data = FederatedDataModule(Module(Motion(60)), IID(), clients=2, plan=ModalityPlan(types))
+    shapes = {"acc": [3, 8], "rgb": [3, 6, 6]}
+    model = MultimodalClient({m: nn.Flatten() for m in encoders}, 4, {m: shapes[m] for m in encoders})
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        trainer(1, limit_val_batches=0).fit(Federation(model, FedAvg()), data)
+    found = [str(w.message) for w in said if "no client has samples with rgb" in str(w.message)]
+    assert len(found) == told

@@ -12,6 +12,7 @@ from lkd.datamodules.io.files import PARTS, is_image, list_images, part_of
 from lkd.datamodules.io.left_out import LeftOut
 from lkd.picture_files import IMAGES, is_hidden
 from lkd.text_files import read_text
+from lkd.unique_keys import load_yaml
 
 YAML = (".yaml", ".yml")
 FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -74,7 +75,7 @@ def read_data_yaml(file: Path | None, left_out: LeftOut) -> DataYaml:
     if file is None:
         return DataYaml(None, [], 0, {})
     try:
-        said = yaml.safe_load(read_text(file)) or {}
+        said = load_yaml(read_text(file)) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"{file} is damaged: {' '.join(str(error).split())}.") from error
     if not isinstance(said, dict):

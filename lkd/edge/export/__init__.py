@@ -17,6 +17,7 @@ from lkd.edge.export.logits import ClassifierKind
 from lkd.edge.export.measure import check_measurable
 from lkd.edge.export.modalities import MultimodalKind
 from lkd.edge.export.precision import check_precision
+from lkd.edge.export.privacy import privacy_of
 from lkd.edge.export.students import TrainedStudent, students
 from lkd.edge.exported import sha256
 from lkd.edge.extra import optional
@@ -123,6 +124,7 @@ def export(
                 "config": config,
             },
             "licenses": stated,
+            **privacy_of(ckpt_path, student.name or None),
         }
         written += write_files(
             student, kind, Path(folder), content, classes, mean, std, tolerance, max_drop, threads, format

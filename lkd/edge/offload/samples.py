@@ -21,6 +21,7 @@ from lkd.edge.predict.predictor import RunnableStudent, softmax
 from lkd.metrics.flops import FlopCount
 from lkd.packages import overrides
 from lkd.teachers import Teacher
+from lkd.transfers import hooks_of
 
 
 class PictureAnswerSource(AnswerSource):
@@ -37,7 +38,8 @@ class PictureAnswerSource(AnswerSource):
         labels: Whether labels of the calibration pictures are read.
 
     Raises:
-        ValueError: For data that are no pictures in [0, 1], or have nothing to calibrate on.
+        ValueError: For data that are no pictures in [0, 1], have nothing to calibrate on, or are changed by
+            hooks.
     """
 
     chunk = 256
@@ -54,6 +56,11 @@ class PictureAnswerSource(AnswerSource):
         self.task = ClassTask()
         (entry,) = student.spec["inputs"]
         self.name, self.pixels = entry["name"], _Pixels(entry, type(data).__name__)
+        if changing := [hook for hook in hooks_of(data) if hook != "transfer_batch_to_device"]:
+            raise ValueError(
+                f"{type(data).__name__}.{changing[0]} changes batches on their way to the network, and what is sent is made of the samples "
+                "before that: normalize in the data set."
+            )
         data.prepare_data()
         data.setup("fit")
         data.setup("test")

@@ -59,6 +59,8 @@ class Algorithm:
     """Whether it trains on the data of several clients at once, which so have to be in one place."""
     stacks = False
     """Whether the client half works on stacked tensors `(K, ...)` of K clients. A subclass says so again; see also `stackable`."""
+    sends_one_change = False
+    """Whether all that leaves a client in a round is one change of its weights, and `round` returns their mean. A subclass says so again."""
     supports_modality_weighting = False
     """Whether it supports `weighting="present"`, which needs replies that are plain changes of weights."""
 

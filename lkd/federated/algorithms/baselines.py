@@ -13,7 +13,7 @@ class Local(Algorithm):
     """Baseline without exchange: every client trains alone.
 
     All layers are the client's own, so only the clients' models on the clients' data can be measured
-    (`ClientReport`). The server's model stays untrained.
+    (`ClientReport`). The server's model stays untrained. Travels: nothing.
     """
 
     stacks = True

@@ -19,6 +19,7 @@ class FedAvg(Algorithm):
     """
 
     stacks = True
+    sends_one_change = True
 
     supports_multiple_models = True
     supports_modality_weighting = True

@@ -36,6 +36,7 @@ class FedNTD(Algorithm):
     """
 
     stacks = True
+    sends_one_change = True
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ class FedProx(Algorithm):
     """
 
     stacks = True
+    sends_one_change = True
 
     supports_multiple_models = True
     supports_modality_weighting = True

@@ -107,6 +107,7 @@ class MOON(Algorithm):
     """
 
     stacks = True
+    sends_one_change = True
 
     def __init__(
         self, layer: str, mu: float = 1.0, temperature: float = 0.5, weighting: Weighting = "samples"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
@@ -71,11 +70,6 @@ class Students(LightningModule):
     def __init__(self, modules: Sequence[LightningModule], example: Callable[[], Any]) -> None:
         super().__init__()
         self._modules_of_clients, self.example = (list(modules),), example
-
-    def _apply_batch_transfer_handler(
-        self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0
-    ) -> Any:
-        return batch if device is None else move_data_to_device(batch, device)
 
     @property
     def students(self) -> list[LightningModule]:

@@ -12,6 +12,7 @@ from lkd.federated.client.checks import require_descent
 from lkd.federated.client.clock import Clock
 from lkd.federated.client.encoding import encoded
 from lkd.federated.client.model_slot import ModelSlot
+from lkd.federated.client.own_inputs import calls_forward, warn_of_own_inputs
 from lkd.federated.client.single_samples import LoneSampleError, lone_clients, normalizes
 from lkd.federated.client.state import ClientStore
 from lkd.federated.client.verbs import CODE, Verbs
@@ -112,8 +113,11 @@ class Host:
         return reply
 
     def encoded(self, verb: str, client: int, reply: Reply) -> Reply:
-        """Puts the reply of a client that has trained into the form in which it travels."""
-        codec = self.description.codec
+        """Clips the reply of a client that has trained, and puts it into the form in which it travels."""
+        codec, privacy = self.description.codec, self.description.privacy
+        if privacy is not None and verb == "train" and not reply.error:
+            with torch.no_grad():
+                privacy.limit(reply)
         if codec is not None and verb == "train" and not reply.error:
             state = self.store.get(client)
             with torch.no_grad():
@@ -145,10 +149,11 @@ class Host:
         slot = self.slots[self.kind_of(client.id)]
         if slot.attached:
             return
-        if self.algorithm.attaches:
+        if self.algorithm.attaches or calls_forward(self.algorithm):
             try:
-                example = next(iter(client.train_batches(self.seed)))
-                self.algorithm.attach(slot.module, slot.loop.on_device(example))
+                example = slot.loop.on_device(next(iter(client.train_batches(self.seed))))
+                warn_of_own_inputs(self.algorithm, slot.module, example)
+                self.algorithm.attach(slot.module, example)
             except Exception as error:  # such as a missing layer, which is missing at every client
                 raise _RefusedError(error) from error
         slot.attached = True

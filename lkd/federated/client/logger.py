@@ -1,6 +1,7 @@
 """Logged values of a client's module, collected without a Trainer."""
 
 import contextlib
+import math
 import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -206,10 +207,14 @@ class Log:
 
     def _reduce(self, name: str, values: list[Any], sizes: list[int]) -> float:
         if all(isinstance(value, Tensor) for value in values):
-            stacked = torch.stack([value.reshape(()) for value in values]).double().cpu()
+            found = torch.stack(
+                [value.reshape(()) for value in values]
+            ).tolist()  # with one wait for the device
         else:
-            stacked = torch.tensor([float(value) for value in values], dtype=torch.float64)
-        if self.reductions[name] == "mean":
-            weights = torch.tensor(sizes, dtype=torch.float64)
-            return float((stacked * weights).sum() / weights.sum())
-        return float(getattr(stacked, self.reductions[name])())
+            found = [float(value) for value in values]
+        how = self.reductions[name]
+        if how == "mean":
+            return sum(number * size for number, size in zip(found, sizes, strict=True)) / sum(sizes)
+        if any(map(math.isnan, found)):
+            return math.nan  # of which min and max of Python know nothing
+        return float(sum(found) if how == "sum" else min(found) if how == "min" else max(found))

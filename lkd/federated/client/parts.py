@@ -1,7 +1,5 @@
 """The parts of a module, listed in microseconds, since every client's work begins with them."""
 
-from collections.abc import Iterator
-
 from torch import nn
 
 
@@ -15,17 +13,19 @@ def named_parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
         >>> [name for name, _ in named_parts(nn.Sequential(nn.Sequential(nn.ReLU())))]
         ['', '0', '0.0']
     """
-    return list(_walk("", module, set()))
+    found: list[tuple[str, nn.Module]] = []
+    _walk("", module, set(), found)
+    return found
 
 
-def _walk(prefix: str, module: nn.Module, seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
+def _walk(prefix: str, module: nn.Module, seen: set[int], found: list[tuple[str, nn.Module]]) -> None:
     if id(module) in seen:
         return
     seen.add(id(module))
-    yield prefix, module
+    found.append((prefix, module))
     for name, child in module._modules.items():
         if child is not None:
-            yield from _walk(f"{prefix}.{name}" if prefix else name, child, seen)
+            _walk(f"{prefix}.{name}" if prefix else name, child, seen, found)
 
 
 def parameters_of(parts: list[tuple[str, nn.Module]]) -> list[nn.Parameter]:
@@ -35,5 +35,22 @@ def parameters_of(parts: list[tuple[str, nn.Module]]) -> list[nn.Parameter]:
         >>> len(parameters_of(named_parts(nn.Linear(2, 1))))
         2
     """
-    found = (p for _, part in parts for p in part._parameters.values() if p is not None)
-    return list({id(p): p for p in found}.values())
+    found = {}
+    for _, part in parts:
+        for p in part._parameters.values():
+            if p is not None:
+                found[id(p)] = p
+    return list(found.values())
+
+
+def begin_training(module: nn.Module) -> None:
+    """Sets a module to training mode, and spends nothing where it is in it, unless a part has a `train` of its own.
+
+    Example:
+        >>> begin_training(net := nn.Sequential(nn.ReLU()).eval())
+        >>> net[0].training
+        True
+    """
+    parts = named_parts(module)
+    if not all(part.training and type(part).train is nn.Module.train for _, part in parts):
+        module.train()

@@ -1,6 +1,7 @@
 """Traces of a client in the module and in torch's global settings, which the next must not find."""
 
 import contextlib
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -36,8 +37,14 @@ class Traces:
     def __init__(self, module: nn.Module) -> None:
         named = named_parts(module)
         self._parts = [(prefix, part, _attributes_but_figures(part)) for prefix, part in named]
-        inside = (own.get(key) for _, _, own in self._parts for key in INNER)
-        self._inside = [(held, dict(held) if held else {}) for held in inside if isinstance(held, dict)]
+        self._inside: list[tuple[dict[Any, Any], dict[Any, Any]]] = []
+        self._empty: list[dict[Any, Any]] = []  # most are, and stay so
+        for _, _, own in self._parts:
+            for held in map(own.get, INNER):
+                if held:
+                    self._inside.append((held, dict(held)))
+                elif held is not None:
+                    self._empty.append(held)
         self._parameters = [
             (p, p.requires_grad, p.dtype, p.device, p.shape, [_copy(getattr(p, h, None)) for h in HOOKS])
             for p in parameters_of(named)
@@ -46,15 +53,16 @@ class Traces:
     def put_back(self) -> None:
         """Restores the module, except for the values of its tensors."""
         for held, before in self._inside:
-            if held or before:
-                held.clear()
-                held.update(before)
+            held.clear()
+            held.update(before)
+        for held in filter(None, self._empty):
+            held.clear()
         for _, part, before in self._parts:
             now = vars(part)
-            if new := now.keys() - before.keys():
-                for key in new.difference(reset_attributes(part)):
-                    del now[key]
             now.update(before)
+            if len(now) > len(before):
+                for key in (now.keys() - before.keys()).difference(reset_attributes(part)):
+                    del now[key]
         for p, trains, dtype, device, shape, hooks in self._parameters:
             if (p.dtype, p.device, p.shape) != (dtype, device, shape):
                 p.data = torch.empty(shape, dtype=dtype, device=device)
@@ -163,10 +171,12 @@ def _attributes(part: nn.Module) -> list[tuple[str, Any]]:
 
 def _changed(part: nn.Module, before: dict[str, Any]) -> list[tuple[str, Any]]:
     """Lists the attributes that are new, or another object than before."""
+    now = vars(part)
+    if len(now) == len(before) and all(map(operator.is_, now.values(), before.values())):
+        return []  # as at most parts
     if is_metric(part):
         return []
-    now = vars(part).items()
-    return [(k, v) for k, v in now if (k not in before or not equal(before[k], v)) and k not in OWN]
+    return [(k, v) for k, v in now.items() if (k not in before or not equal(before[k], v)) and k not in OWN]
 
 
 def _attributes_but_figures(part: nn.Module) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from lkd.federated.client.clock import Clock
 from lkd.federated.client.context import ClientContext
 from lkd.federated.client.evaluation import evaluate
 from lkd.federated.client.local_optimizer import LocalOptimizer
+from lkd.federated.client.parts import begin_training
 from lkd.federated.client.worker import Worker
 from lkd.federated.protocol.client_data import Part
 from lkd.federated.protocol.messages import RefusalError
@@ -109,7 +110,7 @@ class LocalLoop(Runtime):
         scales = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         scaler = torch.amp.GradScaler(module.device.type) if scales else None
         trained = [p for group in optimizer.param_groups for p in group["params"]]
-        module.train()
+        begin_training(module)
         forget(module)  # checks that a failed client has left undone
         hook("on_train_start")
         index, ends, self._without_loss, trained_on = 0, True, 0, 0

@@ -1,10 +1,11 @@
 """The work of clients on the module of their architecture: training, measuring, telling."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from lightning.pytorch import LightningModule
+from torch import Tensor
 
 from lkd.federated.client.batches import passes
 from lkd.federated.client.checks import check_lists
@@ -17,7 +18,7 @@ from lkd.federated.protocol.client_data import ClientData, Part
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.seeds import derive, seed_everything
-from lkd.federated.protocol.tensors import Groups, Tensors, all_finite
+from lkd.federated.protocol.tensors import Groups, Lists, Tensors, all_finite, measured
 
 OWN = "personal"
 """Group of a client's state that holds its personal layers; the others are its algorithm's."""
@@ -194,18 +195,21 @@ class Verbs:
             )
             check_lists(context.state, f"context.state of {who}", context.params, False)
             delta = [p.detach() - x for p, x in zip(context.params, context.x, strict=True)]
-        groups = {"delta": delta, **extra}
+            groups = {"delta": delta, **_apart(extra, slot.worker.tensors.values())}
+        found = {key: measured(group) for key, group in as_tensors(groups, names).items()}
+        tensors: Groups = {key: group for key, group in found.items() if group is not None}
         own = (slot.worker.tensors[name] for name in slot.worker.own)
         kept = [tensor.detach() for tensor in own if tensor.requires_grad]
-        everything = [*groups.values(), *context.state.values(), kept]
-        if not all_finite([tensor for group in everything for tensor in group]):
+        for group in context.state.values():
+            kept += group
+        if len(tensors) < len(found) or not all_finite(kept):
             raise FloatingPointError(NOT_FINITE)
         logs = slot.worker.log.compute()
         buffers = slot.worker.take(slot.worker.buffers)
         schedule = self._schedule(slot, client, context.round, logs)
         self._keep(slot, context, schedule)  # last, so that a failed client keeps its former state
         return Reply(
-            tensors={**as_tensors(groups, names), "buffers": buffers},
+            tensors={**tensors, "buffers": buffers},
             metrics={"steps": float(context.steps), **slot.loop.idle(), **context.reply_metrics},
             knowledge=context.reply_tensors,
             logs=logs,
@@ -241,3 +245,12 @@ class Verbs:
         """Replies the client's numbers of samples and batches, and its share of all samples."""
         samples, batches = float(client.num_samples), float(client.num_batches())
         return Reply(metrics={"samples": samples, "batches": batches, "share": float(client.share)})
+
+
+def _apart(lists: Lists, live: Iterable[Tensor]) -> Lists:
+    """Copies tensors of a reply that share memory with the module, which the next client changes."""
+    memory = {tensor.untyped_storage().data_ptr() for tensor in live} if lists else set()
+    return {
+        key: [t.detach().clone() if t.untyped_storage().data_ptr() in memory else t for t in tensors]
+        for key, tensors in lists.items()
+    }

@@ -158,8 +158,7 @@ class Worker:
         for part, key, name in self._buffers:  # a step may have assigned a new tensor
             part._buffers[key] = self.tensors[name]
         values = {**self._rest, **x, **buffers, **(own or {})}
-        for name, value in values.items():
-            self.tensors[name].copy_(value)
+        torch._foreach_copy_([self.tensors[name] for name in values], list(values.values()))
         for parameter in parameters_of(named_parts(self.module)):
             parameter.grad = None
 

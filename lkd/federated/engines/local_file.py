@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from lkd.datamodules import IID, FederatedDataModule
 from lkd.federated.engines.local_checks import check_local
 from lkd.parser import Parser
+from lkd.unique_keys import load_yaml
 
 
 @dataclass
@@ -45,7 +46,7 @@ class LocalFile:
             ValueError: If it is not such a file; the message says what is wrong, and what would be right.
         """
         try:
-            told = yaml.safe_load(path.read_text(encoding="utf-8"))
+            told = load_yaml(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.checks import expect
 from lkd.federated.engines.begin import begin_command, fitting
@@ -122,6 +123,11 @@ class NVFlare(RemoteEngine):
             )
         if self._begin is not None and not anew:
             return
+        if (privacy := self._description.privacy) is not None and not privacy.secret:
+            rank_zero_warn(
+                "engine=NVFlare: every site is told the run's seed, from which the noise of privacy=ClientDP follows, so that epsilon holds "
+                "for nobody who knows a site: ClientDP(secret=True)."
+            )
         every, fits = cast(Any, trainer).callbacks, fitting(trainer)
         self._callbacks = [c for c in every if hasattr(c, "take_settings") and fits]
         plan = plan_of(trainer, self.description, self._callbacks)

@@ -132,7 +132,7 @@ class FedCache(Algorithm):
         context.reply_tensors = {"logits": logits}
         if HASHED not in context.memory:
             context.reply_tensors["labels"] = torch.cat(labels)
-            encoder = self.encoder.to(context.module.device)
+            encoder = loop.trainer.precision_plugin.convert_module(self.encoder).to(context.module.device)
             sent = {n.removeprefix(ENCODER): t for n, t in context.knowledge.items() if n.startswith(ENCODER)}
             encoder.load_state_dict(sent)
             (codes,) = outputs(encoder, inputs(encoder), [""], loop.trainer)

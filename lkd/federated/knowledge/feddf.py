@@ -31,7 +31,11 @@ class FedDF(Algorithm):
     `x <- x - eta d KL(softmax(1/|S| sum_k f(y_k)), softmax(f(x))) / dx`, Adam with lr 1e-3 and cosine
     annealing, at most 10,000 steps of 128 samples, stopped after 1000 without a lower loss on a tenth of the
     public data that is kept apart, whose best weights are returned. (The paper validates with labels, which a
-    server without any does not have.) Travels what FedAvg's does; the public data stay at the server.
+    server without any does not have.) The clients' models answer in eval mode, and the student trains in train
+    mode, as in the authors' code, so that its dropout is active: with a high dropout and few steps, distillation
+    can cost more than it gives, whatever the loss on the held-out data says. Their clipping of gradients to a
+    norm of 5, of which the paper says nothing, is left out. Travels what FedAvg's does; the public data stay at
+    the server.
 
     Args:
         steps: Most steps of distillation in a round. At 0 this is FedAvg.
@@ -84,6 +88,7 @@ class FedDF(Algorithm):
         self.steps, self.batch_size, self.lr, self.temperature = steps, batch_size, lr, temperature
         self.of, self.average, self.patience, self.check_every = of, average, patience, check
         self.rule, self.layer, self.input_key, self._checked = rule, layer, input_key, False
+        self.trains_server_model = steps > 0  # also where no client has its architecture
 
     def setup(self, x: Tensors) -> None:
         """Makes the next round check the clients again."""

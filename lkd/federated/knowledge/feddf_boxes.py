@@ -72,6 +72,7 @@ class FedDFBoxes(Algorithm):
         expect(iou_threshold=iou_threshold, gt=0, lt=1)
         expect(confidence=confidence, among=("mean", "max"))
         self.confidence = confidence
+        self.trains_server_model = epochs > 0  # also where no client has its architecture
         self.epochs, self.samples, self.batch_size = epochs, samples, batch_size
         self.score_threshold, self.top = score_threshold, top
         self.iou_threshold, self.fused_threshold = iou_threshold, fused_threshold

@@ -156,6 +156,7 @@ class FedET(Algorithm):
         expect(lr=lr, gt=0)
         expect(momentum=momentum, ge=0, lt=1)
         self.lam, self.steps, self.batch_size = lam, steps, batch_size
+        self.trains_server_model = steps > 0  # though no client has its architecture
         self.lr, self.momentum, self.layer = lr, momentum, layer
         self.input_key = input_key
         self._checked = False

@@ -129,7 +129,8 @@ class FedGen(Algorithm):
                 return None
             random = scratch["random"]
             drawn = labels_like(scratch["shares"], len(labels), random).to(labels)
-            on_drawn, on_own = head(self._features(drawn, random)), head(self._features(labels, random))
+            made = [self._features(wanted, random).to(_dtype_of(head)) for wanted in (drawn, labels)]
+            on_drawn, on_own = map(head, made)
             hard = F.cross_entropy(full_precision(on_drawn), drawn)
             soft = kd_loss(taps.output(self.layer), on_own, temperature=1.0)
             return scratch["decayed"] * (self.alpha * hard + self.beta * soft)
@@ -140,7 +141,8 @@ class FedGen(Algorithm):
     def _rehearse(self, head: nn.Module, device: torch.device) -> None:
         """Refuses a head that does not fit the generator's features or classes."""
         model, labels = self.generator.to(device).eval(), torch.arange(self.classes, device=device)
-        made = model(torch.zeros(self.classes, model.noise, device=device), labels)
+        noise = torch.zeros(self.classes, model.noise, device=device, dtype=_dtype_of(model))
+        made = model(noise, labels).to(_dtype_of(head))
         try:
             said = head(made)
         except RuntimeError as error:
@@ -154,7 +156,9 @@ class FedGen(Algorithm):
 
     @torch.no_grad()
     def _features(self, labels: Tensor, random: torch.Generator) -> Tensor:
-        noise = torch.randn(len(labels), self.generator.noise, generator=random)
+        noise = torch.randn(
+            len(labels), self.generator.noise, generator=random, dtype=_dtype_of(self.generator)
+        )
         return self.generator(noise.to(labels.device), labels)
 
     def begin(self, context: ClientContext) -> None:
@@ -234,9 +238,13 @@ class FedGen(Algorithm):
         with torch.enable_grad():
             for _ in range(self.steps):
                 labels = labels_like(shares, self.batch_size, random).to(device)
-                noise = torch.randn(self.batch_size, model.noise, generator=random).to(device)
+                noise = torch.randn(
+                    self.batch_size, model.noise, generator=random, dtype=_dtype_of(model)
+                ).to(device)
                 z = model(noise, labels)
-                logits = torch.stack([full_precision(functional_call(h, state, (z,))) for h, state in said])
+                logits = torch.stack(
+                    [full_precision(functional_call(h, state, (z.to(_dtype_of(h)),))) for h, state in said]
+                )
                 loss = ensemble_loss(logits, labels, weights, self.of) + self.eta * diversity_loss(
                     noise, z.flatten(1)
                 )
@@ -248,3 +256,8 @@ class FedGen(Algorithm):
             "optimizer": moved(memory_of(optimizer), "cpu"),
             "labels": {SHARES: shares.float()},
         }
+
+
+def _dtype_of(module: nn.Module) -> torch.dtype:
+    """Returns the type in which a module computes: a head may be in the run's precision, the generator is as it was given."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lkd.addresses import find_layer
+from lkd.addresses import described, find_layer
 from lkd.batches import Keys, call_of
 from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
@@ -91,7 +91,8 @@ class FedGKT(Algorithm):
             `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For numbers out of range, a layer that does not exist, or features of different shapes.
+        ValueError: For numbers out of range, a layer that does not exist, or features or logits of different
+            shapes.
         TypeError: If `server` is not a LightningModule.
 
     Example:
@@ -177,12 +178,17 @@ class FedGKT(Algorithm):
 
     def _train(self, server: "ServerRound", told: list[ClientReply]) -> None:
         """Trains the server's model, with the same steps on every rank."""
-        shapes = {tuple(t.knowledge["features"].shape[1:]) for t in told}
-        if len(shapes) > 1:
-            raise ValueError(
-                f"features={self.features!r} gives {' and '.join(map(str, sorted(shapes)))} at different clients: their "
-                "extractors must end in features of one shape."
-            )
+        for what, name, must in (
+            ("features", self.features, "their extractors must end in features of one shape"),
+            ("logits", self.layer, "all must have the same classes in the same order"),
+        ):
+            shapes = {tuple(t.knowledge[what].shape[1:]) for t in told}
+            if len(shapes) > 1:
+                raise ValueError(
+                    f"{'layer' if what == 'logits' else what}={name!r} gives {' and '.join(map(str, sorted(shapes)))} at different "
+                    f"clients: {must}."
+                )
+        self._check(told[0].knowledge)
         device, seed = self.server.device, derive(server.seed, server.index, SERVER)
         data = [torch.cat([t.knowledge[n] for t in told]) for n in ("features", "logits", "labels")]
         generator = np.random.default_rng(seed)
@@ -200,6 +206,22 @@ class FedGKT(Algorithm):
         optimizer = parse(self.server.configure_optimizers(), type(self.server).__name__)[0]
         with torch.enable_grad():
             minimize(self.server, optimizer, batches(), loss, server.runtime.trainer)
+
+    @torch.no_grad()
+    def _check(self, sent: Tensors) -> None:
+        """Refuses a server's model that does not map the clients' features to as many classes as theirs."""
+        one, classes = sent["features"][:1], tuple(sent["logits"].shape[1:])
+        try:
+            said = self.server.eval()(one.to(self.server.device))
+        except RuntimeError as error:
+            raise ValueError(
+                f"server={type(self.server).__name__} fails on features={self.features!r} {tuple(one.shape)}, a sample's: {error}"
+            ) from error
+        if not isinstance(said, Tensor) or tuple(said.shape[1:]) != classes:
+            raise ValueError(
+                f"server={type(self.server).__name__} gives {described(said)} for a sample's features, and the clients' logits are of "
+                f"{classes} classes: its forward must return logits of the same classes in the same order."
+            )
 
     def _answer(self, server: "ServerRound", features: Tensor) -> Tensor:
         calls = (Call((part.to(self.server.device),), {}) for part in features.split(self.batch_size))

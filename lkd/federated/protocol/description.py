@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lightning.pytorch import LightningModule
 
 from lkd.federated.codecs.base import Codec
+from lkd.federated.privacy.client_dp import ClientDP
 from lkd.federated.protocol.client_data import kind_of
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Description:
         seed: Seed of the federation. All randomness of a client's work comes from it, the round and the
             client.
         codec: Form in which changes of the weights travel to the server; None: as they are.
+        privacy: How far a client's change is clipped before; None: not at all.
     """
 
     models: Sequence[LightningModule]
@@ -53,6 +55,7 @@ class Description:
     client_models: Sequence[int] | None = None
     seed: int = 0
     codec: Codec | None = None
+    privacy: ClientDP | None = None
 
     def kind_of(self, client: int) -> int:
         """Returns the architecture of a client, by its id."""
@@ -71,5 +74,6 @@ class Description:
             "client_models": None if self.client_models is None else list(self.client_models),
             "seed": self.seed,
             "codec": None if self.codec is None else repr(self.codec),
+            "privacy": None if self.privacy is None else repr(self.privacy),
             "modules": list(modules),
         }

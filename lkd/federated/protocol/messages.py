@@ -32,7 +32,12 @@ class Message:
     @property
     def nbytes(self) -> int:
         """Bytes of the message: those of its tensors, and eight per plain value."""
-        return num_bytes({**self.tensors, "knowledge": self.knowledge}) + 8 * _count(self.config)
+        return num_bytes(self.tensors) + self.nbytes_beside
+
+    @property
+    def nbytes_beside(self) -> int:
+        """Those of them that are not of `tensors`, which many messages have in common."""
+        return num_bytes({"knowledge": self.knowledge}) + 8 * _count(self.config)
 
 
 @dataclass

@@ -22,11 +22,11 @@ class Runtime:
         self, module: LightningModule, trainer: Trainer, accumulate: int = 1, clip: float | None = None
     ) -> None:
         self.module, self.trainer, self.accumulate, self.clip = module, trainer, accumulate, clip
-        self._moves = module.device.type != "cpu" or trainer.precision != "32-true" or bool(hooks_of(module))
+        self.moves = module.device.type != "cpu" or trainer.precision != "32-true" or bool(hooks_of(module))
 
     def on_device(self, batch: Any) -> Any:
         """Moves a batch to the module's device, in its precision; fp32 on a CPU needs no move."""
-        if not self._moves:
+        if not self.moves:
             return batch
         module, trainer = self.module, self.trainer  # the strategy would call the federation's hooks
         # a measurement in the middle of a round

@@ -92,11 +92,59 @@ def is_exchanged(tensor: Tensor) -> bool:
     return not (tensor.is_floating_point() and tensor.element_size() < 2)
 
 
+class NormedTensors(dict[str, Tensor]):
+    """Tensors whose norm somebody in this process has computed already, with those of other clients at once.
+
+    Whoever changes the tensors makes a new dict, whose norm is not known.
+
+    Args:
+        tensors: The tensors by name.
+        length: Their norm.
+    """
+
+    __slots__ = ("length",)
+
+    def __init__(self, tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]], length: float) -> None:
+        super().__init__(tensors)
+        self.length = length
+
+
+def norm(tensors: Mapping[str, Tensor]) -> float:
+    """Returns the Euclidean norm of all values, in float64 where squares would overflow their own type.
+
+    It is finite if all values are, unless the norm itself is beyond a float64.
+
+    Example:
+        >>> round(norm({"a": torch.tensor([3e30]), "b": torch.tensor([[4e30]])}) / 1e30, 3)
+        5.0
+    """
+    if isinstance(tensors, NormedTensors):
+        return tensors.length
+    values = [as_real(tensor) for tensor in tensors.values() if tensor.numel()]
+    length = math.hypot(*_norms(values))
+    if math.isfinite(length) or not values:
+        return length
+    return math.hypot(*(n.item() for n in torch._foreach_norm(values, 2, torch.float64)))
+
+
+def _norms(values: list[Tensor]) -> list[float]:
+    """The norm of each tensor, with one wait for a device."""
+    if not values:
+        return []
+    found = torch._foreach_norm(values)
+    if values[0].is_cpu:
+        return [one.item() for one in found]
+    return torch.stack([one.float() for one in found]).tolist()
+
+
+def measured(tensors: Mapping[str, Tensor]) -> NormedTensors | None:
+    """Computes the norm of tensors, once for all who ask for it; None if a value is NaN or infinite."""
+    length = norm(tensors)
+    return NormedTensors(tensors, length) if math.isfinite(length) or all_finite(tensors.values()) else None
+
+
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Tells whether no value is NaN or infinite."""
     floats = [as_real(tensor) for tensor in tensors if is_inexact(tensor) and tensor.numel()]
-    if not floats:
-        return True
-    norms = torch.stack([norm.float() for norm in torch._foreach_norm(floats)])
     # the norm of large finite values may overflow, so only a finite sum of norms proves anything
-    return math.isfinite(norms.sum()) or all(bool(tensor.isfinite().all()) for tensor in floats)
+    return math.isfinite(sum(_norms(floats))) or all(bool(tensor.isfinite().all()) for tensor in floats)

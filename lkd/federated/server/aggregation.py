@@ -123,8 +123,12 @@ class Reduction:
             like = {f"{g}/{n}": self._x[n] for g in groups for n in block.names} | (zeros if i == 0 else {})
             totals.append(self._sum(f"{kind} {i}", like))
         updates: list[tuple[int, Tensor]] = []
+        plans: dict[tuple[int, ...], list[_Terms]] = {}
         for reply in replies:
-            self._add(reply, totals, groups, metrics, weight(reply))
+            alike = (self._layout_of(reply), *(group in reply.tensors for group in groups))
+            if alike not in plans:
+                plans[alike] = self._plan(reply, groups)
+            self._add(reply, totals, plans[alike], metrics, weight(reply))
             if self.rule is not None:
                 updates.append((reply.client, self._update(reply)))
         for total in totals:
@@ -149,24 +153,39 @@ class Reduction:
         self,
         reply: Reply,
         totals: Sequence[RunningSum],
-        groups: Sequence[str],
+        plan: list["_Terms"],
         metrics: Sequence[str],
         weight: float,
     ) -> None:
-        layout = self._layout_of(reply)
+        given = reply.tensors
+        for (modality, terms), total in zip(plan, totals, strict=True):
+            share = self._weighing.share(self._client(reply), modality) if modality else 1.0
+            if terms is None or (not share and modality):
+                continue
+            tensors = {name: given[group][own] for name, group, own in terms}
+            if metrics and total is totals[0]:
+                tensors |= {
+                    f"metrics/{n}": torch.tensor(reply.metrics[n], dtype=torch.float64) for n in metrics
+                }
+            total.add(tensors, weight * share)
+
+    def _plan(self, reply: Reply, groups: Sequence[str]) -> list["_Terms"]:
+        """Lists what is added of the replies of an architecture."""
         for group in groups:
             if group not in reply.tensors:
                 raise ValueError(
                     f"the replies have no group {group!r}, only {', '.join(map(repr, reply.tensors))}: `finish` has to "
                     "return it."
                 )
+        layout = self._layout_of(reply)
         theirs = {at: own for own, at in self._layouts[layout].weights.items()}
-        scalars = {f"metrics/{n}": torch.tensor(reply.metrics[n], dtype=torch.float64) for n in metrics}
-        for i, (block, total) in enumerate(zip(self._blocks, totals, strict=True)):
-            share = self._weighing.share(self._client(reply), block.modality)
-            if layout in block.owners and (share > 0 or not block.modality):
-                tensors = {f"{g}/{n}": reply.tensors[g][theirs[n]] for g in groups for n in block.names}
-                total.add(tensors | (scalars if i == 0 else {}), weight * share)
+        plan: list[_Terms] = []
+        for block in self._blocks:
+            terms = [
+                (f"{g}/{n}", g, theirs[n]) for g in groups for n in block.names if layout in block.owners
+            ]
+            plan.append(_Terms(block.modality, terms if layout in block.owners else None))
+        return plan
 
     def gather(self, replies: Iterable[Reply]) -> list[ClientReply]:
         """Collects the clients' knowledge of all ranks on every rank, ordered by client."""
@@ -213,6 +232,15 @@ class Reduction:
             for p, (n, t) in zip(parts, tensors, strict=True)
         ]
         return dict(joined[: len(self._x)]), dict(joined[len(self._x) :])
+
+
+class _Terms(NamedTuple):
+    """What of an architecture's replies is added in a block."""
+
+    modality: str
+    tensors: (
+        list[tuple[str, str, str]] | None
+    )  # names in the sum, groups and clients' names; None if it has none
 
 
 class _Block(NamedTuple):

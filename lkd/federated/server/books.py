@@ -39,6 +39,8 @@ def report(federation: "Federation", round: int, records: Sequence[Record], spee
     numbers["round/left_out_metrics"] = float(sum(map(len, odd.values())))
     if federation.cache is not None:
         numbers["bytes/saved"] = float(federation.cache.bytes_saved)
+    if federation.budget is not None:
+        numbers["privacy/epsilon"] = federation.budget.ledger.epsilon()
     numbers |= {"bytes/down": float(federation.bytes_down), "bytes/up": float(federation.bytes_up)}
     for logger in federation.trainer.loggers:  # `self.log` costs more than a round of small clients
         logger.log_metrics(numbers, step=round)  # as Lightning numbers what a step logs

@@ -5,12 +5,12 @@ from typing import Any
 
 from lkd.federated.protocol.client_data import ClientInfo
 from lkd.federated.protocol.messages import Config, Message, RefusalError, Reply
-from lkd.federated.protocol.tensors import Groups, Tensors
+from lkd.federated.protocol.tensors import Groups, Tensors, num_bytes
 from lkd.federated.server.architectures import Architectures
 from lkd.federated.server.outliers import Own, Size, harmless, middles, outlier, sizes
 from lkd.federated.server.ranks import Ranks
 from lkd.federated.server.records import Record, Records
-from lkd.federated.server.reply_checks import fault
+from lkd.federated.server.reply_checks import Expected, fault
 
 Exchange = Callable[[str, dict[int, Message]], Iterator[Reply]]
 """Sends messages to clients by their ids and yields the replies, in any order."""
@@ -78,7 +78,8 @@ class Calls:
         Raises:
             RefusalError: If a client finds a mistake in the configuration.
         """
-        asked = {c.id: c for c in clients if c.id not in self._records.failed and self._ranks.owns(c.id)}
+        failed = self._records.failed
+        asked = {c.id: c for c in clients if c.id not in failed and self._ranks.owns(c.id)}
         layouts = {kind: self._layouts[kind] for kind in {self._kind_of(i) for i in asked}}
         groups = {
             kind: {g: layout.of_client(t) for g, t in {"x": self._x, **send}.items()}
@@ -92,6 +93,8 @@ class Calls:
             )
             for i in asked
         }
+        sent = {kind: num_bytes(given) for kind, given in groups.items()}
+        expected = {k: Expected.of(lay, self._x, self._buffers) for k, lay in layouts.items()}
         own = {k: Own.of(lay.of_client(self._x), lay.of_client(self._buffers)) for k, lay in layouts.items()}
         measured: list[dict[str, Size]] = []
         held: list[tuple[Reply, dict[str, Size]]] = []
@@ -102,7 +105,8 @@ class Calls:
                 not reply.error or reply.travelled is not None
             ):  # refused here, after its client kept it
                 self._undo(reply.client)
-            record = self._records.enter(client, messages[reply.client].nbytes, reply, error)
+            given = sent[self._kind_of(reply.client)] + messages[reply.client].nbytes_beside
+            record = self._records.enter(client, given, reply, error)
             if verb == "train" or error:
                 self._on_record(record)
             if not error:
@@ -116,13 +120,13 @@ class Calls:
             if reply.client not in asked or reply.client in answered:
                 continue  # it was not asked, or has already answered
             answered.add(reply.client)
-            layout = self._layouts[self._kind_of(reply.client)]
-            error = reply.error or fault(reply, layout, self._x, self._buffers)
+            kind, lengths = self._kind_of(reply.client), dict[str, float]()
+            error = reply.error or fault(reply, expected[kind], lengths)
             if not error and reply.round not in (self._index, -1):
                 error = f"its reply is of round {reply.round}"
             if not error and factor is not None:
                 steps = config.get(reply.client, {}).get("steps", 1.0)
-                found = sizes(reply, factor, own[self._kind_of(reply.client)], steps)
+                found = sizes(reply, factor, own[kind], steps, lengths)
                 measured.append(found)
                 if not harmless(found):
                     _copy(reply)

@@ -16,7 +16,7 @@ def check_resumed(saved: dict[str, Any], here: dict[str, str | None]) -> None:
 
     Args:
         saved: The federation's part of the checkpoint.
-        here: This run's `"algorithm"`, `"server_optimizer"`, `"codec"` and `"architectures"`.
+        here: This run's `"algorithm"`, `"server_optimizer"`, `"codec"`, `"privacy"` and `"architectures"`.
 
     Raises:
         ValueError: If they differ.
@@ -28,6 +28,12 @@ def check_resumed(saved: dict[str, Any], here: dict[str, str | None]) -> None:
                 f"the checkpoint is of the {name.replace('_', ' ')} {before}, not of {here[name]}: resume with {name}={before}, "
                 "or load its weights alone: Federation.load_from_checkpoint(path, model=...)."
             )
+    before = (saved.get("privacy") or {}).get("mechanism", "none")
+    if before != here.get("privacy", "none"):
+        raise ValueError(
+            f"the checkpoint is of privacy={before}, not of {here.get('privacy')}: what its rounds have told of the clients would not be "
+            "known; resume with the same, or load its weights alone: Federation.load_from_checkpoint(path, model=...)."
+        )
     before, now = saved.get("architectures"), here["architectures"]
     if before is not None and before != now:
         raise ValueError(

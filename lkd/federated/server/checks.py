@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from lkd.federated.protocol.client_data import NO_PUBLIC, ClientData, ClientInfo
@@ -16,13 +17,19 @@ if TYPE_CHECKING:
 
 
 def check_public(algorithm: "Algorithm", clients: Sequence[ClientData]) -> None:
-    """Refuses clients without public data if the algorithm needs them.
+    """Refuses clients without public data if the algorithm needs them, and warns of those that nobody uses.
 
     Raises:
         ValueError: If there are none; the message says how to get some.
     """
-    if algorithm.needs_public_data and len(clients) and not len(clients[0].public or ()):
+    size = len(clients[0].public or ()) if len(clients) else None
+    if algorithm.needs_public_data and size == 0:
         raise ValueError(NO_PUBLIC)
+    if size and not algorithm.needs_public_data:
+        rank_zero_warn(
+            f"{type(algorithm).__name__} uses no public data, so the {size} public samples lie idle, which no client trains on if they "
+            "were held out: leave public out, unless another algorithm is to be compared on the same shares."
+        )
 
 
 def check_validation(algorithm: "Algorithm", clients: Sequence[ClientData] | Sequence[ClientInfo]) -> None:

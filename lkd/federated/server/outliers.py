@@ -4,10 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import torch
-
 from lkd.federated.protocol.messages import Reply
-from lkd.federated.protocol.tensors import Tensors, as_real, is_inexact
+from lkd.federated.protocol.tensors import Tensors, is_inexact, norm
 
 FEWEST = 3
 """Smallest number of replies whose median is meaningful."""
@@ -53,7 +51,9 @@ Middles = Mapping[str, tuple[int, float]]
 """Number of replies with a part that is not zero, and the median of their sizes, by part."""
 
 
-def sizes(reply: Reply, factor: float, own: Own, steps: float = 1.0) -> dict[str, Size]:
+def sizes(
+    reply: Reply, factor: float, own: Own, steps: float = 1.0, lengths: Mapping[str, float] | None = None
+) -> dict[str, Size]:
     """Measures the parts of a reply, by their names in a message.
 
     The change of the weights may be `factor` times as long as the median, and is harmless up to the length of
@@ -66,16 +66,19 @@ def sizes(reply: Reply, factor: float, own: Own, steps: float = 1.0) -> dict[str
         factor: See `Federation`.
         own: Norms of the server's tensors for this client's architecture.
         steps: Optimizer steps that the client was to make; numbers may grow in proportion to them.
+        lengths: Norms of the groups of tensors, where they are known already.
     """
     found: dict[str, Size] = {}
     for group, tensors in reply.tensors.items():
         if group == "buffers":
             changed = {name: tensor - own.buffers[name] for name, tensor in tensors.items()}
             found[group] = Size(norm(changed), factor * own.statistics, True, factor**2)
-        elif group == "delta":
-            found[group] = Size(norm(tensors), own.weights, True, factor)
+            continue
+        length = norm(tensors) if lengths is None else lengths[group]
+        if group == "delta":
+            found[group] = Size(length, own.weights, True, factor)
         else:
-            found[group] = Size(norm(tensors), factor * own.weights, True, factor**2)
+            found[group] = Size(length, factor * own.weights, True, factor**2)
     for name, number in reply.metrics.items():
         found[f"number {name}"] = Size(abs(float(number)), 100 * max(1.0, steps), False, factor**2)
     for name, tensor in reply.knowledge.items():
@@ -138,19 +141,3 @@ def outlier(sizes: Mapping[str, Size], middles: Middles, factor: float) -> str:
         if size.value > limit:
             return f"its {name} is {size.value:.3g} long, and {told} (outlier_factor={factor:g})"
     return ""
-
-
-def norm(tensors: Tensors) -> float:
-    """Returns the Euclidean norm of all values, in float64 where squares would overflow their own type.
-
-    Example:
-        >>> round(norm({"a": torch.tensor([3e30]), "b": torch.tensor([[4e30]])}) / 1e30, 3)
-        5.0
-    """
-    values = [as_real(tensor) for tensor in tensors.values() if tensor.numel()]
-    if not values:
-        return 0.0
-    length = float(torch.stack([part.float() for part in torch._foreach_norm(values)]).norm())
-    if math.isfinite(length):
-        return length
-    return float(torch.stack(torch._foreach_norm(values, 2, torch.float64)).norm())

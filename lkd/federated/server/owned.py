@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
 from lkd.federated.protocol.client_data import ClientData, ClientInfo
 from lkd.federated.server.architectures import Architectures
 
@@ -33,6 +35,29 @@ def check_owned(architectures: Architectures, clients: Iterable[ClientData | Cli
             f"client {client.name} has samples with {', '.join(owned)}, but some or all with none of the modalities that its "
             f"architecture ({which}) sees, which are {', '.join(seen[kind])}: give ModalityPlan and Federation the same assign, and "
             "each architecture the encoders of its type."
+        )
+
+
+def warn_of_unowned(architectures: Architectures, clients: Iterable[ClientData | ClientInfo]) -> None:
+    """Warns of modalities that the networks take and of which no client has a sample: nobody trains their encoders.
+
+    Args:
+        architectures: All architectures.
+        clients: All clients; nothing is known where they do not list `present`.
+    """
+    seen = [_modalities(model) for model in architectures.models]
+    trained, some = set[str](), False
+    for client in clients if any(seen) else ():
+        told: dict[str, int] = getattr(client, "present", None) or {}
+        if not told:
+            return
+        some = True
+        trained |= {m for m in seen[architectures.kind_of(client.id)] if told.get(m)}
+    if some and (never := [m for m in dict.fromkeys(m for ours in seen for m in ours) if m not in trained]):
+        rank_zero_warn(
+            f"no client has samples with {', '.join(never)}, so nobody trains what the networks have for that, and all that they say of "
+            f"samples with {never[0]}, such as val/..., depends on its start: leave it out of the encoders, or let a type of the "
+            "ModalityPlan have it."
         )
 
 

@@ -1,14 +1,14 @@
 """Running weighted sum of client replies, independent of their order and of the number of ranks."""
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from lkd.federated.protocol.tensors import Tensors, as_real, as_type
-from lkd.federated.server.chunks import CHUNK, chunks, cuts
+from lkd.federated.protocol.tensors import Tensors, as_real
+from lkd.federated.server.grid_sum import GridSum
+from lkd.federated.server.pair_sum import PairSum
 
 Gather = Callable[[Tensor], Sequence[Tensor]]
 """Gives every rank the tensors of all ranks, in rank order."""
@@ -28,11 +28,10 @@ class RunningSum:
     """Sum of `weight * tensors` over clients, and of the weights, in O(model) memory.
 
     Adding floats in another order gives other last bits, so a mean over two processes would differ from
-    the same mean in one. Each sum is therefore kept as an unevaluated pair of float64, `high + low`: the plain
-    sum, and the sum of the errors of its additions (Ogita, Rump, Oishi, "Accurate sum and dot product", SIAM J.
-    Sci. Comput. 2005, Algorithm 4.4). Its error after n clients is about n^2 * 1e-32 of the largest partial sum
-    at most, so the value rounded to the model's precision is the same for any order and any split over ranks.
-    Complex numbers count as two real ones.
+    the same mean in one. Here sums are exact, but for one rounding of each client's numbers that depends on that
+    client alone: those of up to 32 bits are added by `GridSum`, those of 64 bits by `PairSum`. So the value rounded
+    to the model's precision is the same for any order and any split over ranks. Complex numbers count as two
+    real ones.
 
     Args:
         like: Names, shapes, types and devices (one for all) of what will be added.
@@ -49,23 +48,21 @@ class RunningSum:
     """
 
     def __init__(self, like: Tensors) -> None:
-        self._wanted = {name: tensor.shape for name, tensor in like.items()}
-        self._types = [tensor.dtype for tensor in like.values()]
-        self._shapes = [as_real(tensor).shape for tensor in like.values()]
+        self._shapes = {name: tensor.shape for name, tensor in like.items()}
+        self._types = {name: tensor.dtype for name, tensor in like.items()}
+        self._complex = any(tensor.is_complex() for tensor in like.values())
         self._device = next((tensor.device for tensor in like.values()), torch.device("cpu"))
-        self._sizes = [shape.numel() for shape in self._shapes]
-        self._high, self._low = self._zeros(sum(self._sizes)), self._zeros(sum(self._sizes))
-        self._cuts = cuts(self._sizes)
-        self._chunks = chunks(self._high, self._low, self._cuts)
+        real = {name: as_real(tensor) for name, tensor in like.items()}
+        self._narrow = [name for name, tensor in real.items() if tensor.dtype.itemsize < 8]
+        self._wide = [name for name in real if name not in self._narrow]
+        self._grid = GridSum([real[name].shape for name in self._narrow], self._device)
+        self._pair = PairSum([real[name].shape for name in self._wide], self._device)
         self.reset()
-
-    def _zeros(self, size: int) -> Tensor:
-        return torch.zeros(size, dtype=torch.float64, device=self._device)
 
     def reset(self) -> "RunningSum":
         """Sets the sum to zero, reusing its memory, since new large blocks cost more than the sum itself."""
-        self._high.zero_()
-        self._low.zero_()
+        self._grid.reset()
+        self._pair.reset()
         self._weight, self.count = (0.0, 0.0), 0
         return self
 
@@ -78,30 +75,29 @@ class RunningSum:
         """Adds one client's tensors.
 
         Args:
-            tensors: The tensors by name.
+            tensors: The tensors by name; nobody changes them before `flush`, or before the result is taken.
             weight: Their weight.
 
         Raises:
             ValueError: If names or shapes differ from the expected ones.
         """
-        found = {name: tensor.shape for name, tensor in tensors.items()}
-        wanted = self._wanted
+        found, wanted = {name: tensor.shape for name, tensor in tensors.items()}, self._shapes
         if found != wanted:
             wrong = sorted(n for n in found.keys() | wanted.keys() if found.get(n) != wanted.get(n))
             raise ValueError(
                 f"a reply's tensors {wrong[:3]} do not have the names and shapes that are summed."
             )
-        pieces: list[Tensor] = []
-        for name, cut in zip(wanted, self._cuts, strict=True):
-            flat = as_real(tensors[name]).reshape(-1)
-            pieces += flat.split(cut) if len(cut) > 1 else [flat] * len(cut)
-        following = iter(pieces)
-        for chunk in self._chunks:
-            torch._foreach_copy_(chunk.places, list(itertools.islice(following, len(chunk.places))))
-            chunk.value.mul_(weight)
-            chunk.add()
+        real = {name: as_real(tensor) for name, tensor in tensors.items()} if self._complex else tensors
+        if self._narrow:
+            self._grid.add([real[name] for name in self._narrow], weight)
+        if self._wide:
+            self._pair.add([real[name] for name in self._wide], weight)
         self._weigh(weight)
         self.count += 1
+
+    def flush(self) -> None:
+        """Adds what waits to be added with others, so that its tensors may change."""
+        self._grid.flush()
 
     def _weigh(self, weight: float) -> None:
         terms = [*self._weight, weight]
@@ -109,21 +105,26 @@ class RunningSum:
         self._weight = total, math.fsum([*terms, -total])
 
     def gather(self, gather: Gather, device: torch.device | str) -> None:
-        """Joins the sums of all ranks in one exchange; a rank without a client takes part, too.
+        """Joins the sums of all ranks in two exchanges; a rank without a client takes part, too.
 
         Args:
             gather: The exchange.
             device: Device on which tensors are exchanged.
         """
+        marks = [part.cpu() for part in gather(self._grid.marks().to(device))]
+        for one in marks:
+            self._grid.open(one)
         told = torch.tensor([*self._weight, self.count], dtype=torch.float64, device=self._device)
-        received = gather(torch.cat([self._high, self._low, told]).to(device))
+        grid, pair = self._grid.parts(), self._pair.parts()
+        sizes = [len(grid), len(pair), 3]
+        received = gather(torch.cat([grid, pair, told]).to(device))
         self.reset()
+        for one in marks:
+            self._grid.open(one)
         for part in received:
-            *pair, told = part.to(self._device).split([len(self._high), len(self._low), 3])
-            for values in pair:
-                for chunk, value in zip(self._chunks, values.split(CHUNK), strict=False):
-                    chunk.value.copy_(value)
-                    chunk.add()
+            grid, pair, told = part.to(self._device).split(sizes)
+            self._grid.add_parts(grid)
+            self._pair.add_parts(pair)
             high, low, count = told.tolist()
             self._weigh(high)
             self._weigh(low)
@@ -131,7 +132,7 @@ class RunningSum:
 
     def sum(self) -> Tensors:
         """Returns the weighted sum, in the types of the tensors that were added."""
-        return self._typed(lambda total: total)
+        return self._result(None)
 
     def mean(self) -> Tensors:
         """Returns the sum divided by the sum of the weights.
@@ -145,11 +146,14 @@ class RunningSum:
             )
         # a tensor, since CUDA multiplies by the inverse of a number
         weight = torch.tensor(self.weight, dtype=torch.float64, device=self._device)
-        return self._typed(lambda total: total.div_(weight))
+        return self._result(weight)
 
-    def _typed(self, result: Callable[[Tensor], Tensor]) -> Tensors:
-        pairs = zip(self._high.split(self._sizes), self._low.split(self._sizes), strict=True)
-        totals = [
-            result(high + low).view(shape) for (high, low), shape in zip(pairs, self._shapes, strict=True)
-        ]
-        return {n: as_type(t, dtype) for n, t, dtype in zip(self._wanted, totals, self._types, strict=True)}
+    def _result(self, weight: Tensor | None) -> Tensors:
+        found = {
+            name: torch.empty(shape, dtype=self._types[name], device=self._device)
+            for name, shape in self._shapes.items()
+        }
+        real = {name: as_real(tensor) for name, tensor in found.items()}
+        self._grid.write([real[name] for name in self._narrow], weight)
+        self._pair.write([real[name] for name in self._wide], weight)
+        return found

@@ -1,15 +1,19 @@
 """Models of a federation's checkpoint as files: the server's, or each client's."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from lightning.pytorch import Trainer
 from torch import nn
 
-from lkd.datamodules import Digits, FederatedDataModule, Shards
+from lkd.datamodules import Digits, FederatedDataModule, Sampling, Shards
 from lkd.edge import Exported
 from lkd.edge.export import export
+from lkd.edge.export.privacy import privacy_of
 from lkd.edge.export.students import file_names
-from lkd.federated import FedAvg, Federation, Local, load_client
+from lkd.federated import ClientDP, FedAvg, Federation, Local, load_client
+from lkd.federated.server.privacy_ledger import PrivacyLedger
 from lkd.modules import Classifier
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -83,6 +87,21 @@ def test_clients_that_differ_get_a_file_each_measured_on_their_own_data(tmp_path
         ValueError, match=r"only=\['9'\]: the checkpoint has no model of 9; it has server, 0, 1, 2"
     ):
         export(federation, clients(), path, only=["9"])
+
+
+@pytest.mark.skipif(not find_spec("dp_accounting"), reason="dp-accounting is not installed")
+def test_a_card_says_what_the_weights_tell_of_clients(tmp_path):
+    privacy = ClientDP(clip=0.1, noise_multiplier=2.0, delta=1e-2)
+    ledger = PrivacyLedger(1e-2)
+    ledger.count(Sampling("fixed", 3, 3), 2.0)
+    path = trained(tmp_path, privacy=privacy)
+    (file,) = export(Federation(net(8)), clients(), path, str(tmp_path / "out"), licenses=LICENSES)
+    said = Exported(file).card["privacy"]
+    assert said.pop("epsilon") == ledger.epsilon()
+    assert said == {"unit": "client", "delta": 1e-2, "rounds": 1, "mechanism": privacy.mechanism}
+    own = privacy_of(path, "C1")["privacy"]
+    assert own["not of"] == "client C1, whose own layers this file has"
+    assert privacy_of(trained(tmp_path)) == {}
 
 
 def test_a_checkpoint_of_no_federation_is_refused(tmp_path):

@@ -126,3 +126,15 @@ def test_a_wrong_mean_is_noticed():
     )
     with pytest.raises(ValueError, match=r"pixels of Digits lie in \[0\.50, 1\.40\]"):
         source.ask("test", 0, 3)
+
+
+def test_pictures_that_a_hook_changes_are_refused():
+    class Hooked(Colors):
+        def on_after_batch_transfer(self, batch, dataloader_idx):
+            return [2 * batch[0], batch[1]]
+
+    student = Student((3, 9, 7), 2, Colors.mean, Colors.std, "NCHW, pixels, RGB")
+    with pytest.raises(
+        ValueError, match=r"Hooked.on_after_batch_transfer changes batches .* in the data set"
+    ):
+        PictureAnswerSource(student, Teacher(student.network), Hooked(), Payload("png"))

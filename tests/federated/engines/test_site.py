@@ -26,7 +26,7 @@ from lkd.federated.server.round import TooFewClientsError
 from lkd.frames import frame, unframe
 
 from .. import job
-from ..job import PUBLIC, run
+from ..job import KINDS, PUBLIC, run
 from ..quadratic import Quadratic, trainer
 from ..test_exact import assert_same, result
 from ..test_rounds import Noisy
@@ -81,11 +81,19 @@ def here(tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("kind", ["fedavgm", "scaffold", "fedbn", "fedmd", "mixed"])
+@pytest.mark.parametrize(
+    "kind", ["fedavgm", "scaffold", "fedbn", "fedmd", "mixed", *({"private"} & KINDS.keys())]
+)
 def test_same_bits(kind, tmp_path, here):
     run(kind, tmp_path / "loop", 3)
     run(kind, tmp_path / "site", 3, engine=here(kind))
     assert_same(result(tmp_path / "loop"), result(tmp_path / "site"))
+
+
+@pytest.mark.skipif("private" not in KINDS, reason="dp-accounting is not installed")
+def test_noise_that_a_site_could_compute_is_told_of(tmp_path, here):
+    with pytest.warns(UserWarning, match=r"every site is told the run's seed.*ClientDP\(secret=True\)"):
+        run("private", tmp_path, 1, engine=here("private"))
 
 
 def test_a_run_goes_on_at_a_site_that_has_lost_what_it_kept(tmp_path, here):

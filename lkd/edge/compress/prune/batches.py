@@ -12,8 +12,8 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lkd.batches import call_of
 from lkd.copies import copied
+from lkd.distillation.own_call import own_call
 from lkd.edge.export.measure import quiet
 from lkd.models import PerCamera
 
@@ -108,7 +108,7 @@ def reestimate(module: LightningModule, batches: Sequence[Any]) -> None:
         norm.training = True
     try:
         for batch in batches:
-            call = call_of(module, batch)
+            call = own_call(module, batch)
             module(*call.args, **call.kwargs)
     finally:
         for norm, (momentum, buffers) in kept.items():

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lkd.batches import LABELS, call_of
+from lkd.batches import LABELS
+from lkd.distillation.own_call import own_call
 from lkd.distillation.own_losses import loss_of, silent
 from lkd.modules import Detector
 
@@ -80,7 +81,7 @@ def _loss(module: LightningModule, batch: Any) -> Tensor:
         args = (0,) if len(inspect.signature(module.training_step).parameters) > 1 else ()
         loss: Tensor = loss_of(module.training_step(batch, *args))
         return loss
-    call = call_of(module, batch)
+    call = own_call(module, batch)
     given = module(*call.args, **call.kwargs)
     if isinstance(given, Tensor) and given.ndim == 2 and given.shape[1] > 1:
         return F.cross_entropy(given, given.detach().argmax(1))

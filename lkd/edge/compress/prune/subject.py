@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from lkd.batches import call_of
+from lkd.distillation.own_call import own_call
 from lkd.metrics.flops import FlopCount
 from lkd.modules import Detector, MultimodalClient
 from lkd.nested import on_tensors
@@ -74,7 +74,7 @@ def subject_of(module: LightningModule, batch: Any) -> Subject:
         drawn = torch.Generator().manual_seed(0)  # random, as a sample of the data may lack a modality
         inputs = {m: torch.randn(1, *shape, generator=drawn) for m, shape in module.network.shapes.items()}
         return Subject({"network": module.network}, Call((inputs,), {}), tuple(parts))
-    return Subject({"": module}, _one(call_of(module, batch)))
+    return Subject({"": module}, _one(own_call(module, batch)))
 
 
 def layers_below(network: nn.Module, names: tuple[str, ...]) -> Iterator[nn.Module]:

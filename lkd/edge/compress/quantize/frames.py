@@ -1,14 +1,20 @@
 """The camera's own frames for calibrating ranges: training data, whose labels are not read."""
 
-from collections.abc import Mapping, Sequence
+import copy
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
+from lkd.copies import copied
+from lkd.distillation.own_call import own_call
 from lkd.edge.export.boxes import DetectorKind, padded
 from lkd.edge.export.kind import ExportPart, StudentKind, arrays
 from lkd.edge.export.logits import ClassifierKind
+from lkd.edge.export.measure import quiet
 from lkd.edge.nms import Array
 from lkd.models import PerCamera
 from lkd.packages import overrides
@@ -52,6 +58,7 @@ def calibration_frames(
     plain = getattr(data, "unlabeled_dataloader", None)
     data.setup("fit" if plain is None else "predict")
     dataset, join = _asked(data, (data.train_dataloader if plain is None else plain)())
+    module = copied(kind.module, "module")
     cameras = isinstance(kind, DetectorKind) and isinstance(kind.module.network, PerCamera)
     found: dict[str, list[dict[str, Array]]] = {}
     for name, part in parts.items():
@@ -59,10 +66,9 @@ def calibration_frames(
         if cameras:
             rows = [row for row in rows if dataset.columns["camera"][row] == name]
         chosen = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))
-        samples = []
-        for start in range(0, len(chosen), AT_ONCE):
-            batch = join([rows[row] for row in chosen[start : start + AT_ONCE].tolist()])
-            samples += _inputs(kind, part, batch)
+        parts_of_rows = [chosen[start : start + AT_ONCE].tolist() for start in range(0, len(chosen), AT_ONCE)]
+        batches = _Lazy([partial(join, [rows[row] for row in some]) for some in parts_of_rows])
+        samples = _through_hooks(module, data, batches, partial(_inputs, kind, part, module))
         if not samples:
             who = f" of the camera {name}" if name else ""
             raise ValueError(f"there are no training frames{who} to calibrate on: give data that have some.")
@@ -83,7 +89,58 @@ def _asked(data: LightningDataModule, loader: Any) -> tuple[Any, Any]:
     return dataset, lambda rows: loader.collate_fn([dataset[row] for row in rows])
 
 
-def _inputs(kind: StudentKind, part: ExportPart, batch: Any) -> list[dict[str, Array]]:
+class _Lazy:
+    """Batches that are made when it is their turn."""
+
+    def __init__(self, makers: Sequence[Callable[[], Any]]) -> None:
+        self._makers = makers
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (make() for make in self._makers)
+
+
+def _through_hooks(
+    module: LightningModule,
+    data: LightningDataModule,
+    batches: _Lazy,
+    split: Callable[[Any], list[dict[str, Array]]],
+) -> list[dict[str, Array]]:
+    """Splits batches as a step gets them on the CPU, after the hooks of data and module that change them.
+
+    Args:
+        module: A copy of the module, whose `predict_step` is replaced.
+        data: The data, which have been set up.
+        batches: The batches.
+        split: Makes samples of a batch.
+    """
+    served, samples = copy.copy(data), list[dict[str, Array]]()
+    nothing = dict.fromkeys(("prepare_data", "setup", "teardown"), lambda *_, **__: None)
+    vars(served).update(nothing, predict_dataloader=lambda: batches)
+
+    def predict_step(batch: Any, *_: Any) -> bool:
+        samples.extend(split(batch))
+        return True
+
+    vars(module)["predict_step"] = predict_step
+    with quiet(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*You have overridden")
+        Trainer(
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ).predict(module, datamodule=served, return_predictions=False)
+    return samples
+
+
+def _inputs(
+    kind: StudentKind, part: ExportPart, module: LightningModule, batch: Any
+) -> list[dict[str, Array]]:
     """Splits a batch into the file's inputs, one sample each."""
     if isinstance(kind, DetectorKind):
         size = part.inputs["images"].shape[-2:]
@@ -96,12 +153,15 @@ def _inputs(kind: StudentKind, part: ExportPart, batch: Any) -> list[dict[str, A
             )
         tensors = {"images": padded(images, size)}
     elif isinstance(kind, ClassifierKind):
-        x = batch[0] if isinstance(batch, Sequence) else batch
-        tensors = kind.tensors(x)
+        call = own_call(module, batch, "test_step")
+        tensors = kind.tensors(next(iter((*call.args, *call.kwargs.values())), None))
         wanted = {name: tuple(tensor.shape[1:]) for name, tensor in part.inputs.items()}
         shapes = {name: tuple(getattr(tensor, "shape", ())[1:]) for name, tensor in tensors.items()}
         if shapes != wanted:
-            raise ValueError(f"training samples have the shapes {shapes}, and the file takes {wanted}.")
+            raise ValueError(
+                f"training samples have the shapes {shapes}, and the file takes {wanted}: give training batches that "
+                f"{type(module).__name__}.test_step can take, too."
+            )
     else:
         raise ValueError(f"what a {type(kind).__name__} takes of a training batch is not known to int8.")
     count = len(next(iter(tensors.values())))

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from lkd.federated.client.host import Host
 from lkd.federated.client.model_slot import ModelSlot
 from lkd.federated.client.single_samples import normalizes
@@ -13,7 +15,7 @@ from lkd.federated.client.stacked.trial import StackTrial
 from lkd.federated.client.verbs import ATTRIBUTES, OWN, VERBS
 from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.messages import Message, Reply
-from lkd.federated.protocol.seeds import derive
+from lkd.federated.protocol.seeds import derive_each
 
 TRIED = "tried"
 """Stands among the verbs of an architecture whose step was tried in a stack."""
@@ -140,14 +142,11 @@ class StackedCohort:
         self, messages: Mapping[int, Message], data: Mapping[int, ClientData]
     ) -> Iterator[list[Member]]:
         alike: dict[Any, list[Member]] = {}
-        for client, message in messages.items():
+        rounds = np.fromiter((message.config["round"] for message in messages.values()), dtype=np.int64)
+        seeds = derive_each(self.host.seed, rounds, np.fromiter(messages, dtype=np.int64)) if messages else []
+        for (client, message), seed in zip(messages.items(), seeds, strict=True):
             kind, steps = self.host.kind_of(client), message.config.get("steps", 0)
-            member = Member(
-                data[client],
-                message,
-                self.host.store.get(client),
-                derive(self.host.seed, message.config["round"], client),
-            )
+            member = Member(data[client], message, self.host.store.get(client), seed)
             public = id(getattr(member.data, "public", None))
             alike.setdefault((kind, steps, public, *member.kinds), []).append(member)
         for members in alike.values():

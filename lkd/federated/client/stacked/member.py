@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,11 +37,11 @@ class Member:
         return {k: g for k, g in self.kept.items() if k not in BESIDE}
 
     @property
-    def kinds(self) -> tuple[str, ...]:
+    def kinds(self) -> tuple[Any, ...]:
         """The names of all that it was sent and keeps, which clients of a stack have in common."""
         message = self.message
         groups = (self.state, message.tensors, message.knowledge, self.kept.get(MEMORY, {}))
-        return (*(str(sorted(group)) for group in groups), str(message.config))
+        return (*(tuple(sorted(group)) for group in groups), str(message.config))
 
     def view(self, device: torch.device) -> ClientView:
         """Returns what the client's algorithm sees of it alone."""

@@ -1,5 +1,7 @@
 """What a stack has found, dealt out to its clients: what each replies, and what it keeps."""
 
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +13,7 @@ from lkd.federated.client.stacked.context import StackedContext
 from lkd.federated.client.stacked.member import Member
 from lkd.federated.client.verbs import MEMORY, NOT_FINITE, OWN
 from lkd.federated.protocol.messages import Reply
-from lkd.federated.protocol.tensors import Groups, Lists, Tensors, is_inexact
+from lkd.federated.protocol.tensors import Groups, Lists, NormedTensors, Tensors, as_real, is_inexact
 
 
 @dataclass
@@ -52,18 +54,18 @@ def deal(host: Host, members: Sequence[Member], context: StackedContext, result:
     everything = {**loop.leaves, **loop.buffers}
     own = {name: everything[name] for name in worker.own if name in everything}
     frozen = {name: worker.tensors[name].detach() for name in worker.own if name not in everything}
+    lengths = {key: _lengths(tensors, len(members)) for key, tensors in result.groups.items()}
     finite = [True] * len(members)
     if result.trained:
-        groups = (*result.groups.values(), *context.state.values())
         trained = [tensor for name, tensor in own.items() if name in loop.leaves]
-        finite = _finite([*(tensor for group in groups for tensor in group), *trained], len(members))
+        kept_too = _lengths([*(t for group in context.state.values() for t in group), *trained], len(members))
+        finite = [all(map(math.isfinite, each)) for each in zip(*lengths.values(), kept_too, strict=True)]
     sent, kept = _rows(result.groups, worker.shared), _rows(context.state, worker.shared)
     owned = _unbound(own)
     buffers = _unbound({name: loop.buffers[name] for name in worker.buffers}) if result.trained else {}
     logs = loop.log.compute() if result.trained else [{} for _ in members]
     replies = []
     for k, (member, view) in enumerate(zip(members, context.members, strict=True)):
-        host.remember(member.data.id)
         error = loop.looks.errors.get(k) or (None if finite[k] else FloatingPointError(NOT_FINITE))
         if error is not None:
             replies.append(failed(error))
@@ -74,7 +76,7 @@ def deal(host: Host, members: Sequence[Member], context: StackedContext, result:
                 mine = {**frozen, **{name: rows[k] for name, rows in owned.items()}}
                 others |= {OWN: mine, MEMORY: view.memory}
             host.store.put(member.data.id, {**others, **_of(kept, k)})
-        tensors = _of(sent, k)
+        tensors: Groups = {key: NormedTensors(group, lengths[key][k]) for key, group in _of(sent, k).items()}
         if result.trained:
             tensors["buffers"] = {name: rows[k] for name, rows in buffers.items()}
         replies.append(
@@ -109,10 +111,15 @@ def _check(context: StackedContext, who: str) -> None:
             )
 
 
-def _finite(tensors: Sequence[Tensor], clients: int) -> list[bool]:
-    """Whether all that belongs to each of K clients is finite."""
-    found = torch.ones(clients, dtype=torch.bool)
+def _lengths(tensors: Sequence[Tensor], clients: int) -> list[float]:
+    """The norm of all that belongs to each of K clients, which is finite where all numbers are."""
+    total = torch.zeros(clients, dtype=torch.float64)
     for tensor in tensors:
         if is_inexact(tensor) and tensor.numel():
-            found &= tensor.reshape(clients, -1).isfinite().all(1).cpu()
-    return found.tolist()
+            rows = as_real(tensor.detach()).reshape(clients, -1)
+            found = torch.linalg.vector_norm(rows, dim=1).double()
+            if not found.isfinite().all():  # squares may overflow, where numbers do not
+                found = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+                found = found.nan_to_num(posinf=sys.float_info.max).where(rows.isfinite().all(1), torch.inf)
+            total = total.hypot(found.cpu())
+    return total.tolist()

@@ -1,7 +1,8 @@
 """One stack: the messages to several clients become one piece of work, and that their replies."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from lkd.federated.client.host import Host
 from lkd.federated.client.stacked.context import StackedContext
 from lkd.federated.client.stacked.member import Member, sent_to, states_of, tensors_of
 from lkd.federated.client.stacked.replies import StackResult, deal
+from lkd.federated.client.stacked.rows import RowPasses
 from lkd.federated.client.stacked.training import StackedLoop
 from lkd.federated.client.traces import switches
 from lkd.federated.protocol.messages import Reply
@@ -82,7 +84,7 @@ class Stack:
         algorithm, context = self.algorithm, self.context
         self.loop.local_optimizer.begin_client()
         algorithm.begin(context)
-        self.loop.train([passes(m.data, m.seed) for m in self.members], context, algorithm.correction())
+        self.loop.train(self._batches(), context, algorithm.correction())
         with torch.no_grad():
             who = type(algorithm).__name__
             what = f"what {who}.finish returns"
@@ -92,6 +94,13 @@ class Stack:
         context.deal()
         metrics = {"steps": float(context.steps), **context.reply_metrics}
         return StackResult({"delta": delta, **extra}, metrics, keeps=True, trained=True)
+
+    def _batches(self) -> Sequence[Iterator[tuple[bool, Any]]] | RowPasses:
+        if not self.loop.slot.loop.moves:
+            rows = RowPasses([m.data for m in self.members], [m.seed for m in self.members])
+            if rows.usable:
+                return rows
+        return [passes(m.data, m.seed) for m in self.members]
 
     def call(self, method: str) -> StackResult:
         """Runs a method of the algorithm's client half."""

@@ -12,9 +12,11 @@ from lkd.federated.client.context import CARRIED, SCRATCH, scratch_of
 from lkd.federated.client.functional_step import Step, functional_step, reads_index
 from lkd.federated.client.model_slot import ModelSlot
 from lkd.federated.client.stacked.batches import stacks
+from lkd.federated.client.stacked.linear import StackedLinear
 from lkd.federated.client.stacked.logs import StackedLog
 from lkd.federated.client.stacked.looks import StackedLooks
 from lkd.federated.client.stacked.optimizer import StackedOptimizer, clip_each
+from lkd.federated.client.stacked.rows import Rows
 from lkd.federated.protocol.tensors import Tensors, laid_like
 from lkd.stack_size import stack_of
 
@@ -71,8 +73,19 @@ class StackedStep:
         for client in there:
             alike.setdefault(self._numbers[client] if self._reads_index else 0, []).append(client)
         for clients in alike.values():
+            if isinstance(self._batches, Rows):
+                yield from self._row_groups(self._batches, clients)
+                continue
             for places, batch in stacks([self._batches[client] for client in clients]):
                 yield [clients[place] for place in places], batch
+
+    @staticmethod
+    def _row_groups(rows: Rows, clients: list[int]) -> Iterator[tuple[list[int], Any]]:
+        sizes: dict[int, list[int]] = {}
+        for client in clients:
+            sizes.setdefault(len(rows[client]), []).append(client)
+        for each in sizes.values():
+            yield each, rows.gathered(each)
 
     def _set(self, gradients: Tensors) -> None:
         for name, leaf in self.leaves.items():
@@ -155,7 +168,8 @@ class StackedStep:
         clients = self.clients if rows is None else len(rows)
         carried = {n: t if rows is None else t[rows] for n, t in self._scratch.get(CARRIED, {}).items()}
         with self.trainer.precision_plugin.forward_context(), torch.enable_grad(), stack_of(clients):
-            losses, (logged, after, new, values) = step(some, buffers, carried, batch)
+            with StackedLinear():
+                losses, (logged, after, new, values) = step(some, buffers, carried, batch)
             # gradients of stacked weights, and not vmap of a gradient: so it is known which weights a loss does not reach
             gradients = torch.autograd.grad(losses.sum(), list(some.values()), allow_unused=True)
         self.looks.add(values, rows)

@@ -16,6 +16,7 @@ from lkd.federated.client.single_samples import watching
 from lkd.federated.client.stacked.batches import stacks
 from lkd.federated.client.stacked.logs import StackedLog
 from lkd.federated.client.stacked.optimizer import copy_settings
+from lkd.federated.client.stacked.rows import RowPasses
 from lkd.federated.client.stacked.step import StackedStep
 from lkd.federated.protocol.tensors import Tensors
 from lkd.stack_size import stack_of
@@ -29,7 +30,7 @@ class StackedLoop(StackedStep):
 
     def train(
         self,
-        batches: Sequence[Iterator[tuple[bool, Any]]],
+        batches: Sequence[Iterator[tuple[bool, Any]]] | RowPasses,
         context: Any,
         correct: Callable[[Any], None] | None,
     ) -> None:
@@ -49,8 +50,7 @@ class StackedLoop(StackedStep):
         self.slot.module.train()
         self._numbers = [0] * self.clients
         for made in range(1, context.planned + 1):
-            ends, given = zip(*(next(each) for each in batches), strict=True)
-            self._batches = [self.on_device(batch) for batch in given]
+            ends = self._next(batches)
             self._rng = self.slot.loop.rng_state()
             self._set(self._gradients(self._own, self.leaves, keeps=True))
             if correct is not None:
@@ -64,6 +64,16 @@ class StackedLoop(StackedStep):
             self._numbers = [0 if end else n + 1 for n, end in zip(self._numbers, ends, strict=True)]
         copy_settings(own.optimizer, optimizer)
         self._set({})
+
+    def _next(self, batches: Sequence[Iterator[tuple[bool, Any]]] | RowPasses) -> Sequence[bool]:
+        """Takes the next batch of each client; returns which are the last of their epoch."""
+        if isinstance(batches, RowPasses):
+            self.slot.loop.clock.check()
+            ends, self._batches = batches.step()
+            return ends
+        last, given = zip(*(next(each) for each in batches), strict=True)
+        self._batches = [self.on_device(batch) for batch in given]
+        return last
 
     def minimize(self, batches: Sequence[Iterable[Any]], loss: Callable[[Any], Tensor]) -> None:
         """Makes an optimizer step per batch on another loss than the module's own, see `client.minimize`.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from lkd.batches import Keys
@@ -83,11 +84,30 @@ class ClientEnsemble:
         self._said.append((reply.client, logits.cpu()))
 
     def logits(self) -> Tensor:
-        """Returns the logits of each client's model, `(K, N, C)` in float64, over all ranks."""
-        everyone = [one for part in self._server.gather_objects(self._said) for one in part]
-        return torch.stack([logits.double() for _, logits in sorted(everyone, key=lambda one: one[0])])
+        """Returns the logits of each client's model, `(K, N, C)` in float64, over all ranks.
+
+        A model that says something that is not finite is left out, with a warning.
+
+        Raises:
+            FloatingPointError: If no model is left.
+        """
+        everyone = sorted((one for part in self._server.gather_objects(self._said) for one in part), key=_id)
+        kept = [logits.double() for _, logits in everyone if logits.isfinite().all()]
+        if len(kept) < len(everyone):
+            spoiled = ", ".join(str(i) for i, logits in everyone if not logits.isfinite().all())
+            sentence = f"round {self._server.index}: what the models of clients {spoiled} say of the public data is not finite (NaN or infinite)"
+            if not kept:
+                raise FloatingPointError(
+                    f"{sentence}, and nobody is left to learn from: look for bad values in the public data."
+                )
+            rank_zero_warn(f"{sentence}; they are left out of the ensemble.")
+        return torch.stack(kept)
 
     def answer(self) -> Tensor:
         """Returns the ensemble's probabilities `(N, C)`."""
         joined = consensus(self.logits(), self._of, self._temperature, rule=self._rule)
         return joined if self._of == "probabilities" else (joined / self._temperature).softmax(1)
+
+
+def _id(said: tuple[int, Tensor]) -> int:
+    return said[0]

@@ -1,12 +1,13 @@
 """Outputs of a client's model on public data."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
+from lkd.addresses import described
 from lkd.batches import Keys
 from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
@@ -58,8 +59,10 @@ def outputs(
             for layer, into in zip(layers, found, strict=True):
                 value = taps.output(layer)
                 if not isinstance(value, Tensor):
+                    key = next(iter(value), "key") if isinstance(value, Mapping) else 0
                     raise ValueError(
-                        f"layer={layer!r} of {type(module).__name__} gives a {type(value).__name__}, not logits or features."
+                        f"layer={layer!r} of {type(module).__name__} gives {described(value)}, not logits or features: name the entry, "
+                        f"as in '{layer}:{key}'."
                     )
                 into.append(value.float())
     finally:

@@ -1,0 +1,1 @@
+"""Client-level differential privacy: what both sides know of it."""
