@@ -2,6 +2,7 @@
 
 import math
 import shlex
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from lkd.leaderboard.origin import Origin
@@ -26,7 +27,7 @@ def study_of_table(
 
     Args:
         rows: Rows of the table; cells that are no numbers are left out.
-        method: Names a row's method; None leaves the row out.
+        method: Names a row's method; None leaves the row out. A name that comes again gets a number.
         metric: Column that is compared.
         title: A few words.
         verb: Verb of the command line that made the table.
@@ -46,6 +47,10 @@ def study_of_table(
     """
     columns = [name for name in rows[0] if any(_number(row.get(name)) is not None for row in rows)]
     named = [(name, row) for row in rows if (name := method(row)) is not None]
+    seen = Counter[str]()
+    for place, (name, row) in enumerate(named):  # arms of a user's own may have one name
+        seen[name] += 1
+        named[place] = (f"{name} ({seen[name]})" if seen[name] > 1 else name), row
     return Study(
         title=title,
         about="",

@@ -71,7 +71,7 @@ def _section(name: str, study: Study) -> str:
 def _table(study: Study) -> list[str]:
     settings = study.settings
     one = len(settings) == 1
-    costs = [name for name in COSTS if one and any(row.get(name) is not None for row in study.rows)]
+    costs = [name for name in COSTS if one and any(row.get(name) for row in study.rows)]
     head = ["method", *([study.metric] if one else settings), *(COSTS[name][0] for name in costs)]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for method in _ranked(study):

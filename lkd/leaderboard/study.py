@@ -43,6 +43,16 @@ class Study:
     origins: tuple[Origin, ...]
     rows: tuple[Row, ...]
 
+    def __post_init__(self) -> None:
+        """Refuses two rows of one setting and method.
+
+        Raises:
+            ValueError: If there are two.
+        """
+        named = [(row["setting"], row["method"]) for row in self.rows]
+        if twice := next((name for name in named if named.count(name) > 1), None):
+            raise ValueError(f"two rows are of setting and method {twice!r}")
+
     @property
     def settings(self) -> list[str]:
         """The settings, in their order."""
@@ -100,7 +110,9 @@ def read_study(path: Path) -> Study:
 
 
 def _made(facts: dict[str, Any]) -> Study:
-    study = Study(
+    for number, row in enumerate(facts["rows"], 1):
+        _check(row, number, facts["metric"])
+    return Study(
         title=facts["title"],
         about=facts["about"],
         command=facts["command"],
@@ -111,12 +123,6 @@ def _made(facts: dict[str, Any]) -> Study:
         origins=tuple(Origin(**each) for each in facts["origins"]),
         rows=tuple(facts["rows"]),
     )
-    for number, row in enumerate(study.rows, 1):
-        _check(row, number, study.metric)
-    named = [(row["setting"], row["method"]) for row in study.rows]
-    if twice := next((name for name in named if named.count(name) > 1), None):
-        raise ValueError(f"two rows are of setting and method {twice!r}")
-    return study
 
 
 def _check(row: Row, number: int, metric: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lkd.leaderboard import Origin, Study, read_study, write_study
+from lkd.leaderboard.of_table import study_of_table
 
 ROWS = (
     {"setting": "", "method": "alone", "seeds": 2, "acc": 0.9, "acc deviation": 0.01, "bytes": None},
@@ -85,3 +86,22 @@ def test_half_a_file_is_refused_by_its_line(tmp_path):
 def test_no_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="`compare` writes"):
         read_study(tmp_path)
+
+
+def test_a_name_that_comes_again_in_a_table_gets_a_number():
+    rows = [{"arm": "exit", "acc": 0.5}, {"arm": "exit", "acc": 0.6}, {"arm": "whole", "acc": float("nan")}]
+    told = {
+        "metric": "acc",
+        "title": "",
+        "verb": "offload",
+        "args": ["a b"],
+        "seed": 3,
+        "made": STUDY.origins[0],
+    }
+    study = study_of_table(rows, lambda row: row["arm"], **told)
+    assert [(row["method"], row["acc"]) for row in study.rows] == [
+        ("exit", 0.5),
+        ("exit (2)", 0.6),
+        ("whole", None),
+    ]
+    assert study.command == "python cli.py offload 'a b'" and study.seeds == (3,)

@@ -63,11 +63,14 @@ def _record(folder: Path, args: list[str], seed: int, made: Origin) -> None:
     """Writes the shown rows of the curves as a study; the metric's column is the one behind the bytes."""
     rows = read_table(folder / "curves.csv")
     columns = list(rows[0])
+    own = [row["arm"] for row in rows if row["share"] == ""]
 
     def method(row: Row) -> str | None:
         share = row["share"]
-        if share == "":  # a point of its own
+        if share == "" and own.count(row["arm"]) == 1:  # a point of its own
             return str(row["arm"])
+        if share == "":  # one of several of an arm
+            return f"{row['arm']}, {row['sent']:.1%} sent".replace("%", " %")
         return f"{row['arm']}, {share:.0%}".replace("%", " %") if share in SHOWN else None
 
     study = study_of_table(
