@@ -5,7 +5,8 @@ from typing import Any, Literal, cast
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
-from lkd.callbacks.distillation import Distillation, taught
+from lkd.callbacks.distillation import Distillation
+from lkd.callbacks.taught import taught
 from lkd.checks import expect
 from lkd.distillation import Distiller
 from lkd.losses import CWD, DenseDetection, Term

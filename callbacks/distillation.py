@@ -12,11 +12,10 @@ from torch.optim import Optimizer
 from lkd.batches import Keys
 from lkd.callbacks.example import example_batch, without_loggers
 from lkd.callbacks.several import add_up
+from lkd.callbacks.taught import is_of_clients, taught
 from lkd.distillation import Distiller
 from lkd.distillation.adapters import ADAPTERS, LAYERS, SHAPES, layers_of, may_adapt, pairs_of
 from lkd.distillation.unmoved import Unmoved
-from lkd.federated import Federation
-from lkd.federated.client.elsewhere import Students
 from lkd.finite import require_finite_weights
 from lkd.looks import look_back
 from lkd.losses import Term
@@ -27,18 +26,6 @@ from lkd.transfers import through_module
 
 SETTINGS = ("weight", "temperature")
 """Attributes of a term that schedules change."""
-
-
-def is_of_clients(module: LightningModule) -> bool:
-    """Returns whether a module is a federation, or stands in for one in a process where its clients work."""
-    return isinstance(module, Federation | Students)
-
-
-def taught(module: LightningModule) -> list[LightningModule]:
-    """Returns the modules that a distillation attaches to: clients' in this process, or the module itself."""
-    if isinstance(module, Federation) and not module.engine.capabilities.shares_memory:
-        return []  # the clients work in other processes, and the callback is there too
-    return module.students if isinstance(module, Federation | Students) else [module]
 
 
 def running_terms(trainer: Trainer) -> list[tuple[str, Term]]:

@@ -203,8 +203,9 @@ class Distiller:
         self._undo.append(hold(module, adapters, as_child=self.thaws))
         if batch is not None:
             with isolate_rng(), precision_of(module), torch.no_grad():
-                for pair in pairs:  # on copies, since what adapters remember begins with the first step
-                    self._value(pair, batch, copy.deepcopy(_entry(adapters, pair.name)))
+                copies = copy.deepcopy(adapters)  # what adapters remember begins with the first step
+                for pair in pairs:
+                    self._value(pair, batch, copies)
         return adapters
 
     def _wrap(self, module: LightningModule, name: str, wrapper: Step) -> Step:
@@ -234,7 +235,7 @@ class Distiller:
             adapters = self._adopt_late(module, pairs)
         require_samples(module, pairs)
         for pair in pairs:
-            value = self._value(pair, passed.batch(batch), _entry(adapters, pair.name))
+            value = self._value(pair, passed.batch(batch), adapters)
             logs[pair.name] = value.detach()
             total = total + weighted(pair.term.weight, value)
         require_finite(module, total, logs)
@@ -269,8 +270,8 @@ class Distiller:
             known.moves = known.ran  # a look before training has not seen all of the step
         return pairs
 
-    def _value(self, pair: TermPair, batch: Any, adapter: nn.Module | None) -> Tensor:
-        term = pair.term
+    def _value(self, pair: TermPair, batch: Any, adapters: Any) -> Tensor:
+        term, adapter = pair.term, adapters[pair.name] if adapters and pair.name in adapters else None
         parts = {"rest": [self.teacher.part(part) for part in term.rest]} if term.rest else {}
         return term(pair.student, pair.teacher, labels=self._labels(batch, term), adapter=adapter, **parts)
 
@@ -298,7 +299,3 @@ class Distiller:
         if len(adapters := getattr(module, ADAPTERS, nn.ModuleDict())):
             train_along(configured, adapters)
         return configured
-
-
-def _entry(adapters: Any, name: str) -> nn.Module | None:
-    return adapters[name] if adapters is not None and name in adapters else None

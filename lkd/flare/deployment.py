@@ -45,6 +45,7 @@ class Deployment:
         self._outputs: dict[str, Path] = {}  # of sites, then of the server, where they are here
         self._session: Any = None
         self._job = ""
+        self._jobs = 0
         self._door = Door(self._folder / "socket-0")  # only this user can enter the folder
         self._open = True
         atexit.register(self.close)  # the last resort, where nobody has closed it
@@ -179,7 +180,8 @@ class Deployment:
         until, found = time.monotonic() + self.timeout, dict[str, Connection]()
         while not self.ended() and time.monotonic() < until:
             time.sleep(0.2)
-        self._door = Door(self._folder / f"socket-{time.monotonic_ns()}")
+        self._jobs += 1
+        self._door = Door(self._folder / f"socket-{self._jobs}")
         self.submit(sites)
         while set(sites) - found.keys() and time.monotonic() < until:
             with contextlib.suppress(queue.Empty):

@@ -10,23 +10,24 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from lkd.addresses import entry_of, find_part, parse
+from lkd.addresses import entry_of, parse
 from lkd.checks import expect
 from lkd.kept import Kept
 from lkd.models.per_camera import PerCamera
 from lkd.nested import on_tensors
-from lkd.packages import is_module, overrides
 from lkd.taps import Call, Taps
 from lkd.teachers.asking import ask
 from lkd.teachers.callables import Called
 from lkd.teachers.classes import Translation
 from lkd.teachers.detecting import by_camera, by_copy, joined
+from lkd.teachers.frozen import frozen
 from lkd.teachers.inputs import as_call, batch_length, chunks, device_of, moved
 from lkd.teachers.normalization import Normalization, Statistics
 from lkd.teachers.outputs import join
-from lkd.teachers.precision import Precision, check_precision, dtypes_of, running, set_precision, to_own
+from lkd.teachers.part import part_of
+from lkd.teachers.precision import Precision, check_precision, dtypes_of, running, to_own
 from lkd.teachers.recipe import follow, require_recipe
-from lkd.teachers.scripted import require_eval, require_layers
+from lkd.teachers.scripted import require_layers
 from lkd.teachers.sources import load
 from lkd.teachers.steady import Steady
 
@@ -123,28 +124,19 @@ class Teacher(LightningModule):
         self._alters: bool | None = None  # whether it changes its inputs in place; None until it was seen
         self._steady = Steady()
         if not (self.source and recipe):
-            self._take(source)
+            self.model = self._frozen(source)
 
     def prepare(self) -> "Teacher":
         """Loads the teacher, or trains it by its recipe first; the second time it does nothing."""
         if self.model is None and self.source is not None:
             if self.recipe:
                 follow(self.recipe, Path(self.source))
-            self._take(self.source)
+            self.model = self._frozen(self.source)
         return self
 
-    def _take(self, source: str | nn.Module | Callable[..., Any]) -> None:
+    def _frozen(self, source: str | nn.Module | Callable[..., Any]) -> nn.Module:
         model = load(source, self.class_map, self.pretrained, self.num_classes, self.trust)
-        if is_module(model) and not overrides(model, "forward") and not hasattr(model, "detect"):
-            raise ValueError(
-                f"model={type(model).__name__}(...) has no forward, by which a teacher is asked: write one, or give what computes its outputs, such as "
-                "Teacher(module.net) or Teacher(lambda x: module.net(x))."
-            )
-        set_precision(model, self.precision)
-        for parameter in model.parameters():  # scripted modules have no requires_grad_
-            parameter.requires_grad = False
-        require_eval(model)
-        self.model = model
+        return frozen(model, self.precision)
 
     def train(self, mode: bool = True) -> "Teacher":
         """Keeps the teacher in eval mode, whatever is asked."""
@@ -210,22 +202,7 @@ class Teacher(LightningModule):
             >>> teacher.part("[1:]")(torch.ones(1, 3, requires_grad=True)).requires_grad
             True
         """
-        part = find_part(self.loaded, address, "rest")
-
-        def run(inputs: Tensor) -> Any:
-            self.eval()  # nobody need have asked the whole
-            try:
-                dtypes = dtypes_of(self.loaded)
-                with running(dtypes, self.precision, inputs.device.type):
-                    return part(to_own(dtypes, inputs))
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                raise RuntimeError(
-                    f"rest={address!r} of the teacher failed on an input of shape {tuple(inputs.shape)}: {error}"
-                ) from error
-
-        return run
+        return part_of(self, address)
 
     def detect(self, images: Tensor, cameras: Sequence[str] | None = None) -> list[dict[str, Tensor]]:
         """Detects objects in images `(B, 3, H, W)`: one dict of `boxes` (N, 4), `scores` and `labels` each.

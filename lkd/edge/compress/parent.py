@@ -4,6 +4,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from lkd.teachers import Teacher
+from lkd.teachers.frozen import frozen
 from lkd.teachers.precision import Precision
 
 
@@ -37,7 +38,7 @@ class Parent(Teacher):
         Args:
             module: A copy of the dense student.
         """
-        self._take(module)
+        self.model = frozen(module, self.precision)
         self._known = True
 
     def prepare(self) -> "Parent":

@@ -143,7 +143,12 @@ class Owners:
             (folder / f"site-{turn}.yaml").write_text(json.dumps(local))
 
     def start(self, name, *command, **kwargs):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "TMPDIR": str(self.folder),
+            "OMP_NUM_THREADS": "1",
+        }
         self.running[name] = subprocess.Popen(
             [sys.executable, *command],
             cwd=ROOT,
