@@ -82,9 +82,15 @@ class PrivacyBudget:
             )
         if self.privacy.secret and self._secret is None:
             self._secret = ranks.gather_objects(secrets.randbits(128))[0]
+        _cohorts(trainer).salt = self._salt
         if not self.fits:
             raise PrivacyBudgetError(f"{self._too_much}: allow more, take more noise, or begin anew.")
         self._foretold = False
+
+    @property
+    def _salt(self) -> tuple[int, ...]:
+        """What the draw of clients follows from beside the data's seed, which others may know."""
+        return () if self._secret is None else (self._secret,)
 
     def _look_for_former(self, trainer: Trainer) -> None:
         """Counts a fit without amplification if it draws the cohorts of an earlier one, from epoch 0 on, again.
@@ -92,7 +98,7 @@ class PrivacyBudget:
         Given all before it, such a round tells no more than one whose clients are known, which is so however its
         cohort depends on the former ones.
         """
-        seed = cast(Any, trainer.train_dataloader).cohorts.seed
+        seed = _cohorts(trainer).seed
         amplified = self.sampling.scheme != "always"
         if amplified and self.ledger.rounds and trainer.ckpt_path is None and seed in self._seeds:
             self._counted = self.sampling._replace(scheme="always")
@@ -140,7 +146,13 @@ class PrivacyBudget:
 
         Raises:
             PrivacyBudgetError: If it would cost too much.
+            ValueError: If the clients were drawn by another loader than the one that the fit began with.
         """
+        if _cohorts(trainer).salt != self._salt:
+            raise ValueError(
+                "privacy.secret=True with reload_dataloaders_every_n_epochs: a new train loader does not know the secret by which "
+                "clients are drawn; leave it at 0."
+            )
         if not self._foretold:
             self._foretold = True
             self._foretell(trainer)
@@ -196,6 +208,11 @@ class PrivacyBudget:
         self._seeds = set(saved["seeds"])
         if self.privacy.secret:
             self._secret = saved["secret"]
+
+
+def _cohorts(trainer: Trainer) -> Any:
+    """Returns the sampler of cohorts of a loader that `_sampling_of` takes."""
+    return cast(Any, trainer.train_dataloader).cohorts
 
 
 def _sampling_of(trainer: Trainer) -> Sampling:

@@ -98,7 +98,7 @@ def test_a_card_says_what_the_weights_tell_of_clients(tmp_path):
     (file,) = export(Federation(net(8)), clients(), path, str(tmp_path / "out"), licenses=LICENSES)
     said = Exported(file).card["privacy"]
     assert said.pop("epsilon") == ledger.epsilon()
-    assert "nobody knows the run's seed" in said.pop("only if")
+    assert "nobody knows the seeds of run and data" in said.pop("only if")
     assert said == {"unit": "client", "delta": 1e-2, "rounds": 1, "mechanism": privacy.mechanism}
     own = privacy_of(path, "C1")["privacy"]
     assert own["not of"] == "client C1, whose own layers this file has"

@@ -1,6 +1,5 @@
 """Private rounds that can be written down: clipping, noise, denominators, and what is left of FedAvg without them."""
 
-import contextlib
 import csv
 import itertools
 import math
@@ -37,9 +36,7 @@ from lkd.federated import (
 from lkd.federated.engines import Auto, Loop, Stacked
 from lkd.federated.privacy.clipping import clipped, length
 from lkd.federated.protocol.messages import RefusalError, Reply
-from lkd.federated.server.privacy_budget import NOISE
 from lkd.federated.server.privacy_ledger import PrivacyLedger
-from lkd.federated.server.private_round import Release
 from lkd.federated.server.records import TooFewClientsError
 from lkd.models import MLP
 from lkd.modules import Classifier
@@ -293,45 +290,6 @@ def test_a_second_fit_goes_on_counting_and_draws_new_noise():
     assert private.budget.ledger.rounds == 2
     expected = noise_of(0, 1e3 * 1e-6 / 4) + noise_of(1, 1e3 * 1e-6 / 4)
     assert private.model.x.item() == pytest.approx(expected.item(), abs=4e-6)
-
-
-def fits_again(sampler, seed, known=False):
-    """What the ledger counts of a second fit, of two rounds."""
-    private = federation(dp(noise_multiplier=2.0))
-    trainer(1).fit(private, cohorts(points(), sampler, rounds=2))
-    again = cohorts(points(), sampler, rounds=2, seed=seed)
-    with pytest.warns(UserWarning, match="same cohorts as an earlier one, by the data's seed=0") if known else contextlib.nullcontext():  # fmt: skip
-        trainer(1).fit(private, again)
-    return private.budget
-
-
-@pytest.mark.parametrize("sampler", [PoissonSampler(0.5), UniformSampler(2)])
-def test_cohorts_that_come_again_are_not_amplified(sampler):
-    same, other = fits_again(sampler, 0, known=True), fits_again(sampler, 1)
-    assert [entry.sampling.scheme for entry in same.ledger.entries] == [other.sampling.scheme, "always"]
-    assert [entry.rounds for entry in same.ledger.entries] == [2, 2] and same.sampling == other.sampling
-    assert [entry.rounds for entry in other.ledger.entries] == [4]
-    assert same.ledger.epsilon() > other.ledger.epsilon() * (1 - 1e-9) and same.state_dict()["seeds"] == [0]
-
-
-def test_a_secret_seed_is_another_each_time():
-    runs = [fit(dp(clip=1e-6, noise_multiplier=1.0, secret=True)).model.x.item() for _ in range(2)]
-    assert runs[0] != runs[1]
-
-
-@pytest.mark.parametrize("power", [32, 63, 100])
-def test_all_bits_of_a_seed_count(power):
-    """Noise of a seed of 32 bits could be found by trying them all."""
-    like = {"w": torch.zeros(5), "b": torch.zeros(())}
-    found = [
-        Release(dp(noise_multiplier=1.0), 4.0, (5 + high, 0, NOISE)).noise(like) for high in (0, 2**power)
-    ]
-    assert found[0]["b"].shape == () and not (found[0]["w"] == found[1]["w"]).any()
-
-
-def test_a_secret_seed_cannot_be_tried():
-    secrets = [fit(dp(noise_multiplier=1.0, secret=True)).budget.state_dict()["secret"] for _ in range(4)]
-    assert len(set(secrets)) == 4 and max(secret.bit_length() for secret in secrets) > 100
 
 
 class WithKnowledge(FedAvg):

@@ -223,12 +223,14 @@ def test_a_run_whose_budget_is_spent_does_not_begin(tmp_path):
 @needs_accountant
 def test_a_secret_seed_goes_on(tmp_path):
     privacy = dp(noise_multiplier=4.0, secret=True)
-    path = saved(tmp_path, privacy)
+    sampler = PoissonSampler(0.5)
+    path = saved(tmp_path, privacy, sampler=sampler, clients=points(20))
     ends = []
     for _ in range(2):
         on = federation(privacy)
-        trainer(2).fit(on, cohorts(points(), rounds=2), ckpt_path=path)
-        ends.append(on.model.x.item())
+        loader = cohorts(points(20), sampler, rounds=2)
+        trainer(2).fit(on, loader, ckpt_path=path)
+        ends.append((on.model.x.item(), list(loader.cohorts)))
     assert ends[0] == ends[1]
 
 
