@@ -84,10 +84,17 @@ def former_attributes(**names: str) -> Callable[[T], T]:
         for old, new in names.items():
 
             def get(self: Any, old: str = old, new: str = new) -> Any:
+                own = vars(self)
+                for held in (own, *(own.get(kind, {}) for kind in ("_modules", "_parameters", "_buffers"))):
+                    if old in held:  # a class made of this one has a use of its own for the name
+                        return held[old]
                 tell(f"{made.__name__}.{old}", f"{made.__name__}.{new}")
                 return attrgetter(new)(self)
 
-            setattr(made, old, property(get))
+            def keep(self: Any, value: Any, old: str = old) -> None:
+                vars(self)[old] = value
+
+            setattr(made, old, property(get, keep))
         return made
 
     return decorate

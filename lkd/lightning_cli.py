@@ -202,7 +202,8 @@ class CLI(LightningCLI):
         path = self.config["fit"]["save_as"]
         if path is not None and not self.trainer.interrupted and _date(path) == self._saved_as:
             self.trainer.save_checkpoint(path)
-            if self.trainer.is_global_zero:
+            # a private federation's file holds more than weights: the noise's secret seed, and what clients keep
+            if self.trainer.is_global_zero and getattr(self.model, "privacy", None) is None:
                 keep_artifact(self.trainer.loggers, Path(path).stem, [Path(path)])
         if self._tests_after_fit and not self.trainer.interrupted:
             reported = any(

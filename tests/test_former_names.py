@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 from lightning.pytorch import Trainer
+from torch.nn import Linear
 
 import lkd.datamodules
 import lkd.federated
@@ -60,6 +61,18 @@ def test_arguments_and_attributes_of_a_federation():
     trainer.fit(federation, FederatedDataModule(Digits(), IID(), clients=2))
     with pytest.warns(FutureWarning, match=r"Federation\.stations is called"):
         assert federation.stations is federation.engine.host.slots
+
+
+def test_a_subclass_may_use_a_former_name_for_its_own():
+    class Mine(Federation):
+        def __init__(self):
+            super().__init__(module())
+            self.client, self.stations = Linear(1, 2), "own"
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mine = Mine()
+        assert mine.client.out_features == 2 and mine.stations == "own"
 
 
 def test_todays_names_say_nothing():

@@ -105,6 +105,23 @@ def test_a_saved_student_is_an_artifact(sent, monkeypatch):
     assert list(artifact.manifest.entries) == ["student of mine.ckpt"]
 
 
+def test_a_checkpoint_with_the_secret_of_noise_is_no_artifact(sent, monkeypatch):
+    pytest.importorskip("dp_accounting", reason='needs the extra: pip install "lightning-kd[privacy]"')
+    kept = []
+    monkeypatch.setattr(Run, "log_artifact", lambda self, artifact, *a, **k: kept.append(artifact.type))
+    numbers = ["clip=1.0", "noise_multiplier=1.0", "delta=0.001", "secret=true"]
+    fit(
+        "wandb",
+        "--trainer.max_epochs=1",
+        "--test_after_fit=false",
+        "--save_as=student.ckpt",
+        "--model.algorithm.weighting=uniform",
+        "--model.privacy=ClientDP",
+        *(f"--model.privacy.{each}" for each in numbers),
+    )
+    assert Path("student.ckpt").is_file() and "model" not in kept
+
+
 def test_loggers_that_keep_no_files_get_none(tmp_path):
     keep_artifact([CSVLogger(tmp_path)], "student", [tmp_path / "gone"])
 

@@ -175,6 +175,9 @@ class CohortSampler(DistributedSampler):
         cohorts_per_epoch: rounds in an epoch.
         seed: seed of the draws, not negative.
 
+    Attributes:
+        salt: further integers that the draws follow from, such as a secret. Default: none.
+
     Raises:
         ValueError: if a number is out of its range, or the population cannot give such a cohort.
     """
@@ -188,6 +191,7 @@ class CohortSampler(DistributedSampler):
         super().__init__(clients, num_replicas=1, rank=0, seed=seed)
         self.clients, self.cohort, self.cohorts_per_epoch = clients, cohort, cohorts_per_epoch
         self.first = 0  # cohorts of the epoch that are skipped
+        self.salt: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """Returns the number of cohorts in an epoch."""
@@ -196,7 +200,7 @@ class CohortSampler(DistributedSampler):
     def __iter__(self) -> Iterator[list[int]]:
         """Yields the cohorts of the epoch that `set_epoch` has set last."""
         for number in range(self.first, self.cohorts_per_epoch):
-            rng = np.random.default_rng([self.seed, self.epoch, number, STREAM])
+            rng = np.random.default_rng([self.seed, self.epoch, number, STREAM, *self.salt])
             yield sorted(self.cohort.draw(self.clients, rng).tolist())
 
 

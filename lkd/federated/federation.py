@@ -234,7 +234,9 @@ class Federation(Measured):
         plan = Plan(self.global_step, infos, self.local, self.heterogeneity, self.seed)
         check_fewest(self.aggregator, len(plan.present), self.global_step)
         reseed([self.aggregator, getattr(self.algorithm, "rule", None)], derive(self.seed, self.global_step))
-        kind = ServerRound if self.budget is None else partial(PrivateRound, self.budget.release())
+        kind = (
+            ServerRound if self.budget is None else partial(PrivateRound, self.budget.release(self.trainer))
+        )
         server = kind(
             self.global_step,
             plan.present,

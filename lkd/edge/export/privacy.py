@@ -26,6 +26,10 @@ def privacy_of(ckpt_path: str, client: str | None = None) -> dict[str, Any]:
         "rounds": sum(rows[-1] for rows in spent["rounds"]),
         "mechanism": spent["mechanism"],
     }
+    if spent["secret"] is None:
+        told["only if"] = (
+            "nobody knows the seeds of run and data, which provenance may have here: ClientDP(secret=True)"
+        )
     if client is not None:
         told["not of"] = f"client {client}, whose own layers this file has"
     return {"privacy": told}

@@ -29,8 +29,8 @@ class ClientDP:
         max_epsilon: The run ends before the round that would exceed it. Default: no bound.
         log_clients: Whether what clients log in training (losses) is averaged and logged all the same. It is
             not protected. Default: it does not leave the clients.
-        secret: Whether the seed of the noise is drawn from the operating system when the run begins. It is
-            then in checkpoints alone. Default: it follows from the run's seed, so that a run can be repeated;
+        secret: Whether the seed of the noise, 128 bits, is drawn from the operating system when the run begins;
+            who is drawn then follows from it, too. It is then in checkpoints alone. Default: it follows from the run's seed, so that a run can be repeated;
             whoever knows that seed can take the noise away again.
 
     Raises:

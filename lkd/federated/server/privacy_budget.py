@@ -2,14 +2,13 @@
 
 import math
 import secrets
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from lkd.datamodules import Sampling
 from lkd.federated.privacy.client_dp import ClientDP
-from lkd.federated.protocol.seeds import derive
 from lkd.federated.server.privacy_ledger import PrivacyLedger
 from lkd.federated.server.private_round import Release
 from lkd.federated.server.ranks import Ranks
@@ -40,6 +39,9 @@ class PrivacyBudget:
         self.ledger = PrivacyLedger(privacy.delta)
         self._secret: int | None = None
         self._sampling: Sampling | None = None
+        self._counted: Sampling | None = None
+        self._seeds: set[int] = set()  # of cohorts that were drawn
+        self._foretold = False
         self._told: set[str] = set()
 
     @property
@@ -47,6 +49,12 @@ class PrivacyBudget:
         """How clients are drawn."""
         assert self._sampling is not None, "a fit has begun"
         return self._sampling
+
+    @property
+    def counted(self) -> Sampling:
+        """How the ledger counts that: as no amplification where the cohorts of an earlier fit come again."""
+        assert self._counted is not None, "a fit has begun"
+        return self._counted
 
     def begin(self, trainer: Trainer, ranks: Ranks, min_clients: int) -> None:
         """Learns how clients are drawn, and looks whether a round fits.
@@ -61,7 +69,8 @@ class PrivacyBudget:
             PrivacyBudgetError: If not one round fits.
         """
         trainer.fit_loop.setup_data()
-        self._sampling = _sampling_of(trainer)
+        self._sampling = self._counted = _sampling_of(trainer)
+        self._look_for_former(trainer)
         if self.privacy.delta >= 1 / self._sampling.population:
             raise ValueError(
                 f"privacy.delta={self.privacy.delta} must be below 1/{self._sampling.population}, one over the number of clients: telling "
@@ -72,10 +81,32 @@ class PrivacyBudget:
                 f"min_clients={min_clients}: with PoissonSampler a round may have fewer clients, and even none, by chance; leave it at 1."
             )
         if self.privacy.secret and self._secret is None:
-            self._secret = ranks.gather_objects(secrets.randbits(62))[0]
+            self._secret = ranks.gather_objects(secrets.randbits(128))[0]
+        _cohorts(trainer).salt = self._salt
         if not self.fits:
             raise PrivacyBudgetError(f"{self._too_much}: allow more, take more noise, or begin anew.")
-        self._foretell(trainer)
+        self._foretold = False
+
+    @property
+    def _salt(self) -> tuple[int, ...]:
+        """What the draw of clients follows from beside the data's seed, which others may know."""
+        return () if self._secret is None else (self._secret,)
+
+    def _look_for_former(self, trainer: Trainer) -> None:
+        """Counts a fit without amplification if it draws the cohorts of an earlier one, from epoch 0 on, again.
+
+        Given all before it, such a round tells no more than one whose clients are known, which is so however its
+        cohort depends on the former ones.
+        """
+        seed = _cohorts(trainer).seed
+        amplified = self.sampling.scheme != "always"
+        if amplified and self.ledger.rounds and trainer.ckpt_path is None and seed in self._seeds:
+            self._counted = self.sampling._replace(scheme="always")
+            rank_zero_warn(
+                f"privacy: this fit draws the same cohorts as an earlier one, by the data's seed={seed}, so its rounds count without "
+                "amplification by sampling: resume (ckpt_path), or give the data another seed."
+            )
+        self._seeds.add(seed)
 
     def _foretell(self, trainer: Trainer) -> None:
         """Says what the planned rounds will cost."""
@@ -92,7 +123,7 @@ class PrivacyBudget:
             )
 
     def _after(self, rounds: int = 1) -> float:
-        return self.ledger.epsilon_after(self.sampling, self.privacy.noise_multiplier, rounds)
+        return self.ledger.epsilon_after(self.counted, self.privacy.noise_multiplier, rounds)
 
     @property
     def fits(self) -> bool:
@@ -107,22 +138,34 @@ class PrivacyBudget:
             f"brings it to {self._after():.3g}"
         )
 
-    def release(self) -> Release:
+    def release(self, trainer: Trainer) -> Release:
         """Returns what the next round lets out.
+
+        Args:
+            trainer: The federation's Trainer; only now it knows how many rounds a resumed run has behind it.
 
         Raises:
             PrivacyBudgetError: If it would cost too much.
+            ValueError: If the clients were drawn by another loader than the one that the fit began with.
         """
+        if _cohorts(trainer).salt != self._salt:
+            raise ValueError(
+                "privacy.secret=True with reload_dataloaders_every_n_epochs: a new train loader does not know the secret by which "
+                "clients are drawn; leave it at 0."
+            )
+        if not self._foretold:
+            self._foretold = True
+            self._foretell(trainer)
         if not self.fits:
             raise PrivacyBudgetError(
                 f"{self._too_much}, but the Trainer does not stop before min_epochs or min_steps: lower these."
             )
         seed = self._seed if self._secret is None else self._secret
-        return Release(self.privacy, self.sampling.size, derive(seed, self.ledger.rounds, NOISE))
+        return Release(self.privacy, self.sampling.size, (seed, self.ledger.rounds, NOISE))
 
     def spend(self, trainer: Trainer) -> None:
         """Counts a round, and ends the run where the next one would cost too much."""
-        self.ledger.count(self.sampling, self.privacy.noise_multiplier)
+        self.ledger.count(self.counted, self.privacy.noise_multiplier)
         if not self.fits:
             rank_zero_info(f"{self._too_much}: the run ends here.")
             trainer.should_stop = True
@@ -146,6 +189,7 @@ class PrivacyBudget:
             "epsilon": self.ledger.epsilon(),
             "delta": self.privacy.delta,
             "rounds": self.ledger.state_dict(),
+            "seeds": sorted(self._seeds),
             "secret": self._secret,
         }
 
@@ -161,8 +205,14 @@ class PrivacyBudget:
             )
             return
         self.ledger.load_state_dict(saved["rounds"])
+        self._seeds = set(saved["seeds"])
         if self.privacy.secret:
             self._secret = saved["secret"]
+
+
+def _cohorts(trainer: Trainer) -> Any:
+    """Returns the sampler of cohorts of a loader that `_sampling_of` takes."""
+    return cast(Any, trainer.train_dataloader).cohorts
 
 
 def _sampling_of(trainer: Trainer) -> Sampling:

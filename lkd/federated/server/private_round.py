@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,12 +27,12 @@ class Release:
     Attributes:
         privacy: Length of a change, and the noise.
         expected: Number of clients that the round is expected to have, by which the sum is divided.
-        seed: Seed of the noise, of this round alone.
+        seed: Integers of 0 or more that seed the noise, of this round alone.
     """
 
     privacy: ClientDP
     expected: float
-    seed: int
+    seed: tuple[int, ...]
 
     @property
     def deviation(self) -> float:
@@ -40,14 +41,18 @@ class Release:
         return noise * self.privacy.clip / self.expected if noise else 0.0
 
     def noise(self, like: Tensors) -> Tensors:
-        """Draws the noise in double precision, the same on every rank, in the order of the names."""
-        generator = torch.Generator().manual_seed(self.seed)
-        return {
-            name: torch.randn(as_real(like[name]).shape, generator=generator, dtype=torch.float64).mul_(
-                self.deviation
-            )
-            for name in sorted(like)
-        }
+        """Draws the noise in double precision, the same on every rank, in the order of the names.
+
+        NumPy's Philox takes a key of 128 bits. Torch's generator on the CPU looks at 32 bits of a seed alone, so that
+        whoever sees the weights could try them all, and rounds would soon have the same noise.
+        """
+        generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(self.seed)))
+        found: Tensors = {}
+        for name in sorted(like):
+            shape = as_real(like[name]).shape
+            drawn = torch.from_numpy(generator.standard_normal(shape.numel()))
+            found[name] = drawn.mul_(self.deviation).reshape(shape)
+        return found
 
     def on(self, exchange: Exchange) -> Exchange:
         """Wraps an exchange such that replies to `"train"` hold no number that is not protected."""

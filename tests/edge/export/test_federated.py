@@ -98,10 +98,13 @@ def test_a_card_says_what_the_weights_tell_of_clients(tmp_path):
     (file,) = export(Federation(net(8)), clients(), path, str(tmp_path / "out"), licenses=LICENSES)
     said = Exported(file).card["privacy"]
     assert said.pop("epsilon") == ledger.epsilon()
+    assert "nobody knows the seeds of run and data" in said.pop("only if")
     assert said == {"unit": "client", "delta": 1e-2, "rounds": 1, "mechanism": privacy.mechanism}
     own = privacy_of(path, "C1")["privacy"]
     assert own["not of"] == "client C1, whose own layers this file has"
     assert privacy_of(trained(tmp_path)) == {}
+    secret = trained(tmp_path, privacy=ClientDP(clip=0.1, noise_multiplier=2.0, delta=1e-2, secret=True))
+    assert "only if" not in privacy_of(secret)["privacy"]
 
 
 def test_a_checkpoint_of_no_federation_is_refused(tmp_path):

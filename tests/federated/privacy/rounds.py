@@ -2,13 +2,13 @@
 
 import math
 
+import numpy as np
 import torch
 
 from lkd.datamodules import AllClients, CohortSampler
 from lkd.datamodules.federated.client_sampling import CohortLoader
 from lkd.federated import ClientDP, FedAvg, Federation, LocalTraining
 from lkd.federated.engines import Loop
-from lkd.federated.protocol.seeds import derive
 from lkd.federated.server.privacy_budget import NOISE
 from tests.federated.quadratic import Clients, Point, Quadratic, trainer
 
@@ -47,8 +47,8 @@ def fit(privacy, clients=None, sampler=None, rounds=1, trainer_args=None, data_s
 
 def noise_of(round, deviation, size=1, seed=0):
     """The noise of a round, drawn by hand."""
-    generator = torch.Generator().manual_seed(derive(seed, round, NOISE))
-    return torch.randn(size, generator=generator, dtype=torch.float64) * deviation
+    bits = np.random.Philox(np.random.SeedSequence([seed, round, NOISE]))
+    return torch.from_numpy(np.random.Generator(bits).standard_normal(size)) * deviation
 
 
 def gaussian_delta(epsilon, noise):

@@ -292,11 +292,6 @@ def test_a_second_fit_goes_on_counting_and_draws_new_noise():
     assert private.model.x.item() == pytest.approx(expected.item(), abs=4e-6)
 
 
-def test_a_secret_seed_is_another_each_time():
-    runs = [fit(dp(clip=1e-6, noise_multiplier=1.0, secret=True)).model.x.item() for _ in range(2)]
-    assert runs[0] != runs[1]
-
-
 class WithKnowledge(FedAvg):
     """Sends a table beside the change."""
 

@@ -201,6 +201,19 @@ def test_a_run_goes_on_with_a_larger_budget_and_what_was_spent(tmp_path):
 
 
 @needs_accountant
+def test_a_resumed_run_foretells_the_rounds_that_are_left(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("lkd.federated.server.privacy_budget.rank_zero_info", said.append)
+    path = saved(tmp_path, dp(noise_multiplier=4.0))
+    on = federation(dp(noise_multiplier=4.0))
+    trainer(2).fit(on, cohorts(points(), rounds=2), ckpt_path=path)
+    costs = [fit(dp(noise_multiplier=4.0), rounds=rounds).budget.ledger.epsilon() for rounds in (2, 4)]
+    assert said[:2] == [
+        f"privacy: 2 rounds will bring epsilon to {cost:.3g} at delta=0.001." for cost in costs
+    ]
+
+
+@needs_accountant
 def test_a_run_whose_budget_is_spent_does_not_begin(tmp_path):
     path = saved(tmp_path, dp(noise_multiplier=4.0))
     with pytest.raises(RuntimeError, match=r"max_epsilon=0.5: 2 rounds have cost"):
@@ -210,13 +223,28 @@ def test_a_run_whose_budget_is_spent_does_not_begin(tmp_path):
 @needs_accountant
 def test_a_secret_seed_goes_on(tmp_path):
     privacy = dp(noise_multiplier=4.0, secret=True)
-    path = saved(tmp_path, privacy)
+    sampler = PoissonSampler(0.5)
+    path = saved(tmp_path, privacy, sampler=sampler, clients=points(20))
     ends = []
     for _ in range(2):
         on = federation(privacy)
-        trainer(2).fit(on, cohorts(points(), rounds=2), ckpt_path=path)
-        ends.append(on.model.x.item())
+        loader = cohorts(points(20), sampler, rounds=2)
+        trainer(2).fit(on, loader, ckpt_path=path)
+        ends.append((on.model.x.item(), list(loader.cohorts)))
     assert ends[0] == ends[1]
+
+
+@needs_accountant
+def test_a_resumed_run_draws_new_cohorts_and_weights_alone_the_same(tmp_path):
+    privacy, sampler = dp(noise_multiplier=4.0), PoissonSampler(0.5)
+    path = saved(tmp_path, privacy, sampler=sampler)
+    on = federation(privacy)
+    trainer(2).fit(on, cohorts(points(), sampler, rounds=2), ckpt_path=path)
+    assert [entry[0] for entry in on.budget.state_dict()["rounds"]] == ["poisson"]
+    uniform = FedAvg(weighting="uniform")
+    began = Federation.load_from_checkpoint(path, model=Quadratic(), algorithm=uniform, privacy=privacy)
+    trainer(1).fit(began, cohorts(points(), sampler))
+    assert [entry[0] for entry in began.budget.state_dict()["rounds"]] == ["poisson", "always"]
 
 
 @needs_accountant
