@@ -41,6 +41,7 @@ def with_student(args: Sequence[str]) -> list[str]:
 
     Raises:
         FileNotFoundError: If there is no such configuration.
+        ValueError: If a configuration is no YAML.
     """
     given = list(args)
     options = [
@@ -52,7 +53,10 @@ def with_student(args: Sequence[str]) -> list[str]:
     for place, (name, path) in enumerate(options):
         if name not in ("--config", "-c") or not shipped.find(path).is_file():
             continue
-        content = yaml.safe_load(shipped.read(path))
+        try:
+            content = yaml.safe_load(shipped.read(path))
+        except yaml.YAMLError as error:
+            raise ValueError(f"--config {path} is no YAML: {' '.join(str(error).split())}.") from error
         student = content.get("student") if isinstance(content, dict) else None
         if isinstance(student, str):
             return [*given[:place], "--config", _there(student, f" of {path}"), *given[place:]]

@@ -177,12 +177,11 @@ class Deployment:
         self._door.close()
         with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):
             self._session.abort_job(self._job)
-        until, found = time.monotonic() + self.timeout, dict[str, Connection]()
-        while not self.ended() and time.monotonic() < until:
-            time.sleep(0.2)
+        self._await_end()
         self._jobs += 1
         self._door = Door(self._folder / f"socket-{self._jobs}")
         self.submit(sites)
+        until, found = time.monotonic() + self.timeout, dict[str, Connection]()
         while set(sites) - found.keys() and time.monotonic() < until:
             with contextlib.suppress(queue.Empty):
                 name, pipe = self.joined.get(timeout=1.0)
@@ -193,6 +192,18 @@ class Deployment:
                 f"engine=NVFlare: no site came into the new job within {self.timeout:g} seconds; {reasons(self._outputs)}."
             )
         return found
+
+    def _await_end(self) -> None:
+        """Waits until the job has ended, for as long as one may take to begin: the next has a time of its own."""
+        until = time.monotonic() + self.timeout
+        while time.monotonic() < until:
+            try:
+                if self.ended():
+                    return
+            except Exception:  # NVFlare raises many; a session ends after some time without a question
+                with contextlib.suppress(Exception):
+                    self._login()
+            time.sleep(0.2)
 
     def ended(self) -> str:
         """Returns how the job ended; empty while it runs."""

@@ -109,3 +109,9 @@ def test_a_students_configuration_of_the_command_line_wins(here, given):
     with pytest.raises(FileNotFoundError, match=r"student='away.yaml' does not exist"):
         with_student(["--config=c.yaml", "--student=away.yaml"])
     assert with_student(["--config=c.yaml", "--student=null"]) == ["--config=c.yaml", "--student=null"]
+
+
+def test_a_configuration_that_is_no_yaml(here):
+    Path("broken.yaml").write_text("student: student.yaml\nsteps: {macs: 0.6\nlimits: 3\n")
+    with pytest.raises(SystemExit, match=r"ValueError: --config broken\.yaml is no YAML: .*line 2"):
+        main(["compress", "--config", "broken.yaml"])
