@@ -127,6 +127,17 @@ def test_a_new_job_has_a_door_of_its_own(alone, monkeypatch):
         Client(former.address, "AF_UNIX")
 
 
+def test_who_comes_while_a_door_closes_does_not_wait_for_ever(tmp_path):
+    for number in range(30):
+        door = Door(tmp_path / f"socket-{number}")
+        late = Client(door.address, "AF_UNIX")
+        late.send_bytes(frame({"site": "a"}))
+        door.close()
+        assert late.poll(10)
+        with pytest.raises((EOFError, ConnectionResetError)):
+            late.recv_bytes()
+
+
 def test_a_new_job_in_which_nobody_comes(alone):
     alone.status, alone.timeout, alone.submit = "FINISHED:ABORTED", 0.1, lambda sites: None
     with pytest.raises(RuntimeError, match=r"no site came into the new job within 0\.1 seconds"):

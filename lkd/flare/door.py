@@ -24,7 +24,7 @@ class Door:
         self.address = str(path)
         self.joined: queue.Queue[tuple[str, Connection]] = queue.Queue()
         self._listener = Listener(self.address, "AF_UNIX")
-        self._open = True
+        self._open, self._lock = True, threading.Lock()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -36,16 +36,19 @@ class Door:
     def _hear(self, pipe: Connection) -> None:
         """Takes a connection that says whose it is; any other is closed, and the next is waited for."""
         try:
-            if pipe.poll(HELLO):
-                self.joined.put((str(unframe(pipe.recv_bytes(1 << 16))[0]["site"]), pipe))
-                return
+            name = str(unframe(pipe.recv_bytes(1 << 16))[0]["site"]) if pipe.poll(HELLO) else None
         except (OSError, EOFError, ValueError, KeyError):
-            pass
+            name = None
+        with self._lock:  # who comes in while the door closes is hung up on, and does not wait for ever
+            if name is not None and self._open:
+                self.joined.put((name, pipe))
+                return
         pipe.close()
 
     def close(self) -> None:
         """Lets nobody in any more, and hangs up on those that nobody has fetched."""
-        self._open = False
+        with self._lock:
+            self._open = False
         with contextlib.suppress(OSError):
             Client(self.address, "AF_UNIX").close()  # ends the wait for the next one
         self._listener.close()
