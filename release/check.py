@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 JOB = ["fit", "--config", "lkd:parking/oracle.yaml"]
 NEEDED = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "lkd/cli.py", "callbacks/report.py")
 """What the source distribution must hold, so that a wheel can be made of it."""
-EXTRAS = ("lkd.flare.camera", "lkd.flare.relay")
+EXTRAS = ("lkd.flare.camera", "lkd.flare.relay", "lkd.flare.one_job")
 """Modules that need an extra at import: they run inside of NVFlare's processes alone."""
 
 

@@ -129,7 +129,7 @@ def test_a_new_job_has_a_door_of_its_own(alone, monkeypatch):
 
 def test_who_comes_while_a_door_closes_does_not_wait_for_ever(tmp_path):
     for number in range(30):
-        door = Door(tmp_path / f"socket-{number}")
+        door = module.Door(tmp_path / f"socket-{number}")
         late = Client(door.address, "AF_UNIX")
         late.send_bytes(frame({"site": "a"}))
         door.close()

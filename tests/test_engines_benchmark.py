@@ -58,7 +58,8 @@ def test_detectors_are_measured_where_their_extra_is_there(script, capsys):
     bench, tables = script("bench")
     bench.main(["--quick", "--only", "W4"])
     there = bench.find_spec("ultralytics") is not None
-    check(tables[-1], ["YoloFolder", "Loop"] if there else ["YoloFolder"])
+    loaders = ["YoloFolder", "YoloFolder, cache_mb=100"]
+    check(tables[-1], [*loaders, "Ultralytics, no mosaic", "Loop"] if there else loaders)
     assert there or "W4 is left out" in capsys.readouterr().out
 
 

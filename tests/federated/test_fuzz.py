@@ -14,11 +14,11 @@ import torch
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.tensor_names import SharedNames
 from lkd.federated.protocol.wire import pack, unpack
-from lkd.federated.server.reply_checks import fault
+from lkd.federated.server.reply_checks import Expected, fault
 from lkd.frames import frame, unframe
 
 X = {"w": torch.zeros(2, 3), "b": torch.zeros(3, dtype=torch.float64)}
-LAYOUT = SharedNames({"w": "w", "b": "b"}, {})
+EXPECTED = Expected.of(SharedNames({"w": "w", "b": "b"}, {}), X, {})
 SENT = [
     frame({"do": "answer"}, pack(Message({"x": X}, {"round": 3, "steps": 2, "others": [1]}, {"rows": torch.arange(4)}))),
     frame({}, pack(Reply({"delta": X}, {"steps": 5.0}, {"logits": torch.ones(2, 2)}, 1, 3, logs={"loss": 0.5}))),
@@ -133,7 +133,7 @@ def read_all(data):
         accepted += 1
         assert read.nbytes >= 0
         if kind is Reply:
-            assert isinstance(fault(read, LAYOUT, X, {}), str)
+            assert isinstance(fault(read, EXPECTED), str)
         pack(read)
     return accepted
 
@@ -166,7 +166,7 @@ def test_a_number_that_is_none_for_a_computer(number, where):
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bool, torch.uint16])
 def test_tensors_of_any_type_are_judged(dtype):
     reply = unpack(pack(Reply(knowledge={"k": torch.zeros(3).to(dtype)})), Reply)
-    assert fault(reply, LAYOUT, X, {}) in ("", "its k is of torch.float8_e4m3fn, which lkd does not average or compare",
+    assert fault(reply, EXPECTED) in ("", "its k is of torch.float8_e4m3fn, which lkd does not average or compare",
                                            "its k is of torch.float8_e5m2, which lkd does not average or compare")  # fmt: skip
 
 

@@ -84,3 +84,16 @@ def test_a_checkpoint_replaces_what_could_be_undone(tmp_path):
     assert value(store, 3) == 9
     assert {path.name for path in tmp_path.iterdir()} == {"3.safetensors"}
     shutil.rmtree(tmp_path)
+
+
+def test_in_a_shared_folder_each_process_accepts_its_own_answers(tmp_path):
+    """The first command of an exchange reaches one process after another has answered in it."""
+    mine, others = StateFiles(tmp_path, shared=True), StateFiles(tmp_path, shared=True)
+    answer(others, 4, 1)
+    others.settle()
+    answer(others, 4, 2)
+    answer(mine, 3, 1)
+    mine.settle()
+    others.undo(4)
+    mine.undo(3)
+    assert value(others, 4) == 1 and value(mine, 3) == 1

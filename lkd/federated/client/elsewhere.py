@@ -28,6 +28,7 @@ class Place:
         fits: Whether the Trainer trains.
         threads: Threads of torch in this process.
         folder: Folder for the clients' states.
+        shared: Whether other processes keep states there, too.
     """
 
     accelerator: str
@@ -38,6 +39,7 @@ class Place:
     fits: bool
     threads: int
     folder: Path
+    shared: bool = False
 
 
 @dataclass
@@ -127,7 +129,7 @@ class ClientSide:
         self.callbacks = list(job.callbacks)
         self._data, self._seen, self._tests = job.data, job.seen, False
         self._clients = self._all_clients(job.data)
-        self.host = Host(job.description, self._client, StateFiles(job.place.folder))
+        self.host = Host(job.description, self._client, StateFiles(job.place.folder, job.place.shared))
         students = Students([slot.module for slot in self.host.slots], self._example)
         self.trainer.strategy._lightning_module = students
         students.trainer = self.trainer

@@ -18,6 +18,8 @@ class StateFiles(ClientStore):
 
     Args:
         folder: Folder of the files.
+        shared: Whether other processes keep the states of their clients there, too; what they note before
+            their answers is left to them.
 
     Example:
         >>> import tempfile, torch
@@ -27,9 +29,10 @@ class StateFiles(ClientStore):
         (tensor([1., 1.]), {}, 1)
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shared: bool = False) -> None:
         super().__init__()
-        self._folder = folder
+        self._folder, self._shared = folder, shared
+        self._noted: set[int] = set()  # by this process
 
     def _path(self, client: int) -> Path:
         return self._folder / f"{client}.safetensors"
@@ -55,6 +58,7 @@ class StateFiles(ClientStore):
 
     def remember(self, client: int) -> None:
         """Notes what a client keeps in a file, since a process that dies after its answer may not have sent it."""
+        self._noted.add(client)
         for former in self._befores(client):
             former.unlink()
         before = self._folder / f"{client}.{self.mark}{BEFORE}"
@@ -68,8 +72,10 @@ class StateFiles(ClientStore):
 
     def settle(self) -> None:
         """Accepts all answers so far."""
-        for before in self._befores():
-            before.unlink()
+        for client in self._noted if self._shared else ("*",):
+            for before in self._befores(client):
+                before.unlink()
+        self._noted.clear()
 
     def undo(self, client: int, mark: int | None = None) -> None:
         """Restores what a client kept before its last answer; see `ClientStore.undo`."""

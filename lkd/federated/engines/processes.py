@@ -88,6 +88,7 @@ class Processes(RemoteEngine):
             fits=fits,
             threads=self.threads,
             folder=Path(self._folder.name),
+            shared=True,
         )
         self._start = [
             start_of(model, self._description.personal_layers) for model in self._description.models
