@@ -5,4 +5,4 @@ from lkd.former_names import tell
 
 __all__ = ["IID", "LogNormal", "Natural", "Partition", "PowerLaw"]
 
-tell("lkd.datamodules.partitions", "lkd.datamodules", depth=1)
+tell("lkd.datamodules.partitions", "lkd.datamodules")

@@ -1,23 +1,36 @@
 """Names that lkd had before 0.2: code that still says them goes on until 0.3, and is told the new name."""
 
 import functools
+import sys
 import warnings
 from collections.abc import Callable
 from operator import attrgetter
+from types import FrameType
 from typing import Any, TypeVar
 
 T = TypeVar("T", bound=type)
 
 
-def tell(old: str, new: str, depth: int = 3) -> None:
-    """Warns of a former name, at the line that says it.
+def tell(old: str, new: str) -> None:
+    """Warns of a former name, at the nearest line outside of lkd: the one that says it.
 
     Args:
         old: The former name.
         new: What it is called now.
-        depth: Calls between that line and this function, as of `warnings.warn`.
     """
-    warnings.warn(f"{old} is called {new} now; the former name goes with lkd 0.3.", FutureWarning, depth)
+    said = f"{old} is called {new} now; the former name goes with lkd 0.3."
+    line: FrameType | None = sys._getframe(1)
+    while line and line.f_back and _on_the_way(line):
+        line = line.f_back
+    assert line is not None
+    registry = line.f_globals.setdefault("__warningregistry__", {})
+    warnings.warn_explicit(said, FutureWarning, line.f_code.co_filename, line.f_lineno, registry=registry)
+
+
+def _on_the_way(frame: FrameType) -> bool:
+    """Whether code is lkd's, or imports it, so that who says the name stands further up."""
+    name = str(frame.f_globals.get("__name__"))
+    return name.partition(".")[0] in ("lkd", "importlib", "_frozen_importlib")
 
 
 def former_arguments(**names: str) -> Callable[[T], T]:
@@ -50,8 +63,10 @@ def former_arguments(**names: str) -> Callable[[T], T]:
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
             for old in [name for name in kwargs if name in names]:
                 if names[old] in kwargs:
-                    raise TypeError(f"{made.__name__} takes {names[old]}= alone, and was given {old}=, too.")
-                tell(f"{made.__name__}({old}=)", f"{names[old]}=")
+                    raise TypeError(
+                        f"{type(self).__name__} takes {names[old]}= alone, and was given {old}=, too."
+                    )
+                tell(f"{type(self).__name__}({old}=)", f"{names[old]}=")
                 kwargs[names[old]] = kwargs.pop(old)
             init(self, *args, **kwargs)
 

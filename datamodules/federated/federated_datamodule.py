@@ -66,6 +66,7 @@ class FederatedDataModule(Relay):
         plan: which client has which modality, and what is missing; `None` where all have all.
 
     Raises:
+        TypeError: for a partition or a cohort that is none.
         ValueError: for numbers out of range, and in `setup` for a partition or cohort that is impossible.
 
     Example:
@@ -118,6 +119,10 @@ class FederatedDataModule(Relay):
         if len(shares) != 3 or min(shares) < 0 or shares[0] == 0 or abs(sum(shares) - 1) > 1e-6:
             raise ValueError(
                 f"client_fractions={client_fractions} must be three shares (train, val, test) of sum 1, train above 0."
+            )
+        if not (cohort is None or isinstance(cohort, int | ClientSampler)):
+            raise TypeError(
+                f"cohort={cohort!r} must be a number of clients or a sampler: PoissonSampler(rate=0.3)."
             )
         expect(seed=seed, ge=0)
         expect(cohorts_per_epoch=cohorts_per_epoch, ge=1)

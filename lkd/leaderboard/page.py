@@ -57,7 +57,8 @@ def long_rows(studies: Mapping[str, Study]) -> list[Row]:
 
 
 def _section(name: str, study: Study) -> str:
-    lines = [f"## {study.title}", "", *fill(study.about, WIDTH).splitlines(), "", f"    {study.command}", ""]
+    about = [*fill(study.about, WIDTH).splitlines(), ""] if study.about else []
+    lines = [f"## {study.title}", "", *about, f"    {study.command}", ""]
     seeds = f"seeds {', '.join(map(str, study.seeds))}" if len(study.seeds) > 1 else "one seed"
     made = "; ".join(
         f"lkd {o.lkd}, commit {o.commit or 'unknown'}, torch {o.torch}, {o.machine}, {o.date}"

@@ -4,8 +4,11 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.datamodules import (
+    IID,
     AllClients,
     CohortSampler,
+    Digits,
+    FederatedDataModule,
     FixedSampler,
     Population,
     UniformSampler,
@@ -125,3 +128,11 @@ def test_a_small_cohort_of_a_large_population_does_not_shuffle_all():
 def test_bad_arguments(make, match):
     with pytest.raises(ValueError, match=match):
         make()
+
+
+@pytest.mark.parametrize("cohort", ["poisson", 0.3, UniformSampler])
+def test_what_is_no_sampler_is_refused_at_once(cohort):
+    with pytest.raises(
+        TypeError, match=r"^cohort=.* must be a number of clients or a sampler: PoissonSampler"
+    ):
+        FederatedDataModule(Digits(), IID(), clients=4, cohort=cohort)

@@ -73,6 +73,13 @@ def test_a_file_that_does_not_say_how_pictures_are_normalized_is_refused(script,
     assert done.returncode == 1 and done.stderr == "normalization is null: export it with --mean and --std\n"
 
 
+def test_a_file_for_other_numbers_than_those_of_pictures_is_refused(script, tmp_path):
+    detector_file(tmp_path / "student.onnx", normalization={"scale": 16.0, "mean": [0.0], "std": [1.0]})
+    picture(tmp_path / "x.png")
+    done = run(script, tmp_path / "student.onnx", tmp_path / "x.png")
+    assert done.returncode == 1 and done.stderr == "it takes pixels from 0 to 16; pictures have 0 to 255\n"
+
+
 def test_with_openvino(script, tmp_path):
     """The page's lines in the place of the script's."""
     pytest.importorskip("openvino")

@@ -19,7 +19,7 @@ def put(folder, name, study=STUDY):
 def test_page_and_csv(tmp_path, capsys):
     put(tmp_path / "runs", "digits")
     settings = tuple({**row, "setting": s} for s in ("skew .1", "skew 1") for row in ROWS)
-    put(tmp_path / "runs", "skews", replace(STUDY, title="Two skews", rows=settings))
+    put(tmp_path / "runs", "skews", replace(STUDY, title="Two skews", about="", rows=settings))
     main(["leaderboard", str(tmp_path / "runs"), "--folder", str(tmp_path / "out")])
     assert "2 studies" in capsys.readouterr().out
     page = (tmp_path / "out/leaderboard.md").read_text()
@@ -31,6 +31,7 @@ def test_page_and_csv(tmp_path, capsys):
         "| FedAvg | .700 ± .020 | 2.500 |",
         "| FedMD | - | 1.000 |",
     ]
+    assert "\n\n\n" not in page
     assert order[5] == "| method | skew .1 | skew 1 |"
     assert (
         "commit 0123456789ab, torch 2.9.1, a processor, 2026-11-30" in " ".join(page.split())

@@ -84,7 +84,9 @@ class PrivacyBudget:
             self._secret = ranks.gather_objects(secrets.randbits(128))[0]
         _cohorts(trainer).salt = self._salt
         if not self.fits:
-            raise PrivacyBudgetError(f"{self._too_much}: allow more, take more noise, or begin anew.")
+            raise PrivacyBudgetError(
+                f"{self._too_much}: allow more, take more noise, or {'begin anew' if self.ledger.rounds else 'draw fewer clients'}."
+            )
         self._foretold = False
 
     @property
@@ -133,6 +135,8 @@ class PrivacyBudget:
     @property
     def _too_much(self) -> str:
         spent, most = self.ledger.epsilon(), self.privacy.max_epsilon
+        if not self.ledger.rounds:
+            return f"privacy.max_epsilon={most}: the first round alone costs {self._after():.3g} at delta={self.privacy.delta:g}"
         return (
             f"privacy.max_epsilon={most}: {self.ledger.rounds} rounds have cost {spent:.3g} at delta={self.privacy.delta:g}, and one more "
             f"brings it to {self._after():.3g}"
