@@ -4,4 +4,4 @@ Import from the sub-packages: `lkd.losses`, `lkd.teachers`, `lkd.models`, `lkd.m
 `lkd.datamodules` and `lkd.callbacks`. This file imports nothing, so that `lkd --help` answers at once.
 """
 
-__version__ = "0.1.0"  # the only place where it is written
+__version__ = "0.2.0"  # the only place where it is written
