@@ -1,16 +1,24 @@
 """The running sum: the same bits for any order and any split over ranks, where plain float64 sums differ."""
 
 import itertools
+import math
 import threading
 from fractions import Fraction
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
+from lkd.datamodules import IID, Digits, FederatedDataModule
+from lkd.federated import Federation
+from lkd.federated.client.verbs import _apart
+from lkd.federated.protocol.tensors import measured, norm
 from lkd.federated.server import grid_sum
 from lkd.federated.server.grid_level import BITS, STEP, TURNS, Level
 from lkd.federated.server.grid_sum import CHUNK
 from lkd.federated.server.weighted_sum import RunningSum
+from lkd.models import MLP
+from lkd.modules import Classifier
 
 # a plain float64 sum of these depends on the order: 1e16 swallows the 1
 VALUES = ((1e16, 1.0), (1.0, 3.0), (-1e16, 1.0))
@@ -236,3 +244,37 @@ def test_other_names_and_no_weight_are_refused():
         total([({"v": torch.zeros(2)}, 1.0)], like)
     with pytest.raises(ValueError, match="weights of 0 clients"):
         total([], like).mean()
+
+
+def test_a_constant_beside_a_huge_one_stays(tmp_path):
+    """A mask of -3e38 and the mean of a normalization are buffers of one module; all clients have the same."""
+
+    class Masked(Classifier):
+        def __init__(self):
+            super().__init__(MLP(64, 10))
+            self.register_buffer("mask", torch.full((8, 8), torch.finfo(torch.float32).min).triu(1))
+            self.register_buffer("mean", torch.tensor([0.3]))
+            self.register_buffer("tenth", torch.tensor([0.1], dtype=torch.float16))
+
+    module = Masked()
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    trainer = Trainer(max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.fit(Federation(module), FederatedDataModule(Digits(), IID(), clients=3))
+    assert all(torch.equal(buffer, before[name]) for name, buffer in module.named_buffers())
+
+
+def test_a_norm_of_tensors_that_were_changed_is_computed_anew():
+    found = measured({"w": torch.ones(4)})
+    assert norm(found) == 2.0
+    found["w"].mul_(3)
+    assert norm(found) == 6.0
+    found = measured({"w": torch.ones(4)})
+    found["w"] = torch.tensor([float("nan"), 1e30])
+    assert math.isnan(norm(found))
+
+
+def test_a_tensor_that_an_algorithm_uses_again_counts_as_it_was():
+    buffer = torch.zeros(3)
+    first = _apart({"c": [buffer.add_(1)]})
+    second = _apart({"c": [buffer.add_(1)]})
+    assert first["c"][0].tolist() == [1, 1, 1] and second["c"][0].tolist() == [2, 2, 2]

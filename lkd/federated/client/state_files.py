@@ -68,7 +68,9 @@ class StateFiles(ClientStore):
         try:
             os.link(self._path(client), before)  # no copy: a state's file is replaced, never changed
         except OSError:  # a file system without links
-            shutil.copyfile(self._path(client), before)
+            part = before.with_suffix(".part")
+            shutil.copyfile(self._path(client), part)
+            os.replace(part, before)
 
     def settle(self) -> None:
         """Accepts all answers so far."""

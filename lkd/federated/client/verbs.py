@@ -1,11 +1,10 @@
 """The work of clients on the module of their architecture: training, measuring, telling."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
 
 from lkd.federated.client.batches import passes
 from lkd.federated.client.checks import check_lists
@@ -195,7 +194,7 @@ class Verbs:
             )
             check_lists(context.state, f"context.state of {who}", context.params, False)
             delta = [p.detach() - x for p, x in zip(context.params, context.x, strict=True)]
-            groups = {"delta": delta, **_apart(extra, slot.worker.tensors.values())}
+            groups = {"delta": delta, **_apart(extra)}
         found = {key: measured(group) for key, group in as_tensors(groups, names).items()}
         tensors: Groups = {key: group for key, group in found.items() if group is not None}
         own = (slot.worker.tensors[name] for name in slot.worker.own)
@@ -247,10 +246,6 @@ class Verbs:
         return Reply(metrics={"samples": samples, "batches": batches, "share": float(client.share)})
 
 
-def _apart(lists: Lists, live: Iterable[Tensor]) -> Lists:
-    """Copies tensors of a reply that share memory with the module, which the next client changes."""
-    memory = {tensor.untyped_storage().data_ptr() for tensor in live} if lists else set()
-    return {
-        key: [t.detach().clone() if t.untyped_storage().data_ptr() in memory else t for t in tensors]
-        for key, tensors in lists.items()
-    }
+def _apart(lists: Lists) -> Lists:
+    """Copies what an algorithm gave beside the change: the module's memory, or a buffer that it uses again."""
+    return {key: [t.detach().clone() for t in tensors] for key, tensors in lists.items()}

@@ -95,18 +95,26 @@ def is_exchanged(tensor: Tensor) -> bool:
 class NormedTensors(dict[str, Tensor]):
     """Tensors whose norm somebody in this process has computed already, with those of other clients at once.
 
-    Whoever changes the tensors makes a new dict, whose norm is not known.
+    A norm of tensors that were changed or replaced since, in place too, is not known any more.
 
     Args:
         tensors: The tensors by name.
         length: Their norm.
     """
 
-    __slots__ = ("length",)
+    __slots__ = ("_stamp", "length")
 
     def __init__(self, tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]], length: float) -> None:
         super().__init__(tensors)
-        self.length = length
+        self.length, self._stamp = length, self._seen()
+
+    def _seen(self) -> list[tuple[int, int]]:
+        return [(id(t), 0 if t.is_inference() else t._version) for t in self.values()]
+
+    @property
+    def known(self) -> bool:
+        """Whether the tensors are those that were measured."""
+        return self._stamp == self._seen()
 
 
 def norm(tensors: Mapping[str, Tensor]) -> float:
@@ -118,7 +126,7 @@ def norm(tensors: Mapping[str, Tensor]) -> float:
         >>> round(norm({"a": torch.tensor([3e30]), "b": torch.tensor([[4e30]])}) / 1e30, 3)
         5.0
     """
-    if isinstance(tensors, NormedTensors):
+    if isinstance(tensors, NormedTensors) and tensors.known:
         return tensors.length
     values = [as_real(tensor) for tensor in tensors.values() if tensor.numel()]
     length = math.hypot(*_norms(values))

@@ -71,7 +71,7 @@ class Reduction:
         self._blocks = _blocks(list(x), [layout.weights for layout in layouts], weighing)
         self._buffer_blocks = _blocks(list(buffers), [layout.buffers for layout in layouts], weighing)
         self._new_buffers = [
-            self._sum(f"buffers {i}", {n: buffers[n] for n in block.names})
+            self._sum(f"buffers {i}", {n: buffers[n] for n in block.names}, wide=True)
             for i, block in enumerate(self._buffer_blocks)
         ]
         self._ruled_buffers: Tensors = {}
@@ -201,9 +201,9 @@ class Reduction:
         if self._ranks.world_size > 1:
             total.gather(self._ranks.gather_tensors, self._ranks.device)
 
-    def _sum(self, kind: str, like: Tensors) -> RunningSum:
+    def _sum(self, kind: str, like: Tensors, wide: bool = False) -> RunningSum:
         if kind not in self._sums:
-            self._sums[kind] = RunningSum(like)
+            self._sums[kind] = RunningSum(like, wide)
         return self._sums[kind].reset()
 
     def _update(self, reply: Reply) -> Tensor:

@@ -35,6 +35,8 @@ class RunningSum:
 
     Args:
         like: Names, shapes, types and devices (one for all) of what will be added.
+        wide: Whether all are added by `PairSum`: where a constant of 1e38 may lie beside a mean of .3, which a
+            grid of their common norm would lose.
 
     Attributes:
         count: Number of clients added.
@@ -47,13 +49,13 @@ class RunningSum:
         {'w': tensor([3.])}
     """
 
-    def __init__(self, like: Tensors) -> None:
+    def __init__(self, like: Tensors, wide: bool = False) -> None:
         self._shapes = {name: tensor.shape for name, tensor in like.items()}
         self._types = {name: tensor.dtype for name, tensor in like.items()}
         self._complex = any(tensor.is_complex() for tensor in like.values())
         self._device = next((tensor.device for tensor in like.values()), torch.device("cpu"))
         real = {name: as_real(tensor) for name, tensor in like.items()}
-        self._narrow = [name for name, tensor in real.items() if tensor.dtype.itemsize < 8]
+        self._narrow = [n for n, tensor in real.items() if tensor.dtype.itemsize < 8 and not wide]
         self._wide = [name for name in real if name not in self._narrow]
         self._grid = GridSum([real[name].shape for name in self._narrow], self._device)
         self._pair = PairSum([real[name].shape for name in self._wide], self._device)
