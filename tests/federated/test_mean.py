@@ -278,3 +278,12 @@ def test_a_tensor_that_an_algorithm_uses_again_counts_as_it_was():
     first = _apart({"c": [buffer.add_(1)]})
     second = _apart({"c": [buffer.add_(1)]})
     assert first["c"][0].tolist() == [1, 1, 1] and second["c"][0].tolist() == [2, 2, 2]
+
+
+def test_a_weight_that_would_lose_numbers_is_refused():
+    total = RunningSum({"w": torch.zeros(1)})
+    with pytest.raises(ValueError, match="weight=1e-95 is below 1e-40"):
+        total.add({"w": torch.ones(1)}, 1e-95)
+    for number in (1e-45, 1e-3, 1e38):
+        total.reset().add({"w": torch.tensor([number])}, 1e-40)
+        assert total.mean()["w"] == torch.tensor(number)

@@ -10,6 +10,8 @@ from lkd.federated.protocol.tensors import Tensors, as_real
 from lkd.federated.server.grid_sum import GridSum
 from lkd.federated.server.pair_sum import PairSum
 
+TINY = 1e-40
+"""Smallest weight: with it, the smallest number of float32 has its place on every grid."""
 Gather = Callable[[Tensor], Sequence[Tensor]]
 """Gives every rank the tensors of all ranks, in rank order."""
 
@@ -81,8 +83,13 @@ class RunningSum:
             weight: Their weight.
 
         Raises:
-            ValueError: If names or shapes differ from the expected ones.
+            ValueError: If names or shapes differ from the expected ones, or the weight is so small that
+                numbers would be lost.
         """
+        if 0 < abs(weight) < TINY:
+            raise ValueError(
+                f"weight={weight:g} is below {TINY:g}, where numbers would be lost: multiply all weights, of which a mean takes the ratios."
+            )
         found, wanted = {name: tensor.shape for name, tensor in tensors.items()}, self._shapes
         if found != wanted:
             wrong = sorted(n for n in found.keys() | wanted.keys() if found.get(n) != wanted.get(n))
