@@ -93,8 +93,6 @@ def test_these_terms_tell_a_plain_sum_from_an_exact_one():
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_any_order_gives_the_exact_sum(order, dtype):
     result = total([terms(dtype)[i] for i in order])
-    big = Fraction(float(torch.tensor(1e16, dtype=dtype)))
-    assert big - big == 0  # in either type, 1e16 and its negative cancel
     assert result.sum()["w"].tolist() == [3.0, -3.0]
     assert result.mean()["w"].tolist() == torch.tensor([3.0 / 5.0, -3.0 / 5.0], dtype=dtype).tolist()
     assert (result.weight, result.count) == (5.0, 3)

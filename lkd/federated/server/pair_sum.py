@@ -14,8 +14,8 @@ class PairSum:
 
     That is the plain sum, and the sum of the errors of its additions (Ogita, Rump, Oishi, "Accurate sum and dot
     product", SIAM J. Sci. Comput. 2005, Algorithm 4.4). Its error after n clients is about n^2 * 1e-32 of the largest
-    partial sum at most, so that the rounded value is the same in any order, unless nearly all cancels. It takes six operations for each number,
-    where `GridSum`, which is for numbers of fewer bits, takes two.
+    partial sum at most, so that the rounded value is the same in any order, unless nearly all cancels. It takes six
+    operations for each number, where `GridSum`, which is for numbers of fewer bits, takes two.
 
     Args:
         shapes: Shapes of the tensors.
